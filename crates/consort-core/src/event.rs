@@ -1,0 +1,375 @@
+//! The facts of a run's history, and how a transition of them is stored.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::data::Data;
+use crate::ids::{Millis, RunId, StepKey};
+
+/// What happened, and to which step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The step it is about; absent for the run as a whole.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepKey>,
+    /// The fact.
+    #[serde(rename = "f")]
+    pub fact: Fact,
+}
+
+/// A fact. The stored names are a contract: histories written by older versions must read for ever.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// The run was started.
+    RunStarted(RunStarted),
+    /// Nothing new begins until it is resumed.
+    RunPaused { reason: String },
+    /// The run goes on.
+    RunResumed,
+    /// The run is over, and every step that was not.
+    RunCancelled { reason: String },
+    /// Failed and cancelled steps begin a new life.
+    RunRetried { steps: Vec<Arc<str>> },
+    /// The run is over, with an output.
+    RunSucceeded { output: Data },
+    /// The run is over, with an error.
+    RunFailed { step: Option<StepKey>, error: Failure },
+    /// A signal came.
+    SignalReceived { signal: String, payload: Data },
+    /// The step is READY. `input` is absent when it is the input of the attempt before.
+    StepScheduled {
+        agent: Arc<str>,
+        attempt: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input: Option<Data>,
+    },
+    /// The step is IN_PROGRESS.
+    StepLeased { attempt: u32, worker: Arc<str>, session: Arc<str>, token: u64 },
+    /// The lease ended without an answer; the step is BLOCKED.
+    StepLeaseLost { token: u64, reason: LeaseLoss },
+    /// A worker said something worth keeping.
+    StepReported { report: Report },
+    /// The step is DONE. `token` is the lease that was honoured, absent for steps the mesh performs itself.
+    StepSucceeded {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<u64>,
+        attempt: u32,
+        output: Data,
+    },
+    /// An attempt failed; the step is BLOCKED until `at`.
+    StepRetryScheduled {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<u64>,
+        attempt: u32,
+        error: Failure,
+        at: Millis,
+    },
+    /// The step is FAILED.
+    StepFailed {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<u64>,
+        attempt: u32,
+        error: Failure,
+    },
+    /// The step is SKIPPED.
+    StepSkipped { reason: String },
+    /// A `for_each` has its items.
+    StepExpanded { items: u32, list: Data },
+    /// The step is BLOCKED until `until`.
+    WaitStarted { until: Millis },
+    /// The step is BLOCKED until a person answers.
+    DecisionRequested(DecisionRequested),
+    /// A person, or the deadline, answered.
+    DecisionAnswered {
+        decision: Uuid,
+        option: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        form: Option<Data>,
+        by: String,
+    },
+    /// The step is BLOCKED until its child run is over.
+    ChildStarted { child: RunId, workflow: Arc<str>, revision: u64, inputs: Data },
+}
+
+impl Fact {
+    /// The event type of the envelope, for example `STEP.SUCCEEDED`.
+    pub fn event_type(&self) -> &'static str {
+        match self {
+            Fact::RunStarted(_) => "RUN.STARTED",
+            Fact::RunPaused { .. } => "RUN.PAUSED",
+            Fact::RunResumed => "RUN.RESUMED",
+            Fact::RunCancelled { .. } => "RUN.CANCELLED",
+            Fact::RunRetried { .. } => "RUN.RETRIED",
+            Fact::RunSucceeded { .. } => "RUN.SUCCEEDED",
+            Fact::RunFailed { .. } => "RUN.FAILED",
+            Fact::SignalReceived { .. } => "RUN.SIGNAL_RECEIVED",
+            Fact::StepScheduled { .. } => "STEP.SCHEDULED",
+            Fact::StepLeased { .. } => "STEP.LEASED",
+            Fact::StepLeaseLost { .. } => "STEP.LEASE_LOST",
+            Fact::StepReported { .. } => "STEP.REPORTED",
+            Fact::StepSucceeded { .. } => "STEP.SUCCEEDED",
+            Fact::StepRetryScheduled { .. } => "STEP.RETRY_SCHEDULED",
+            Fact::StepFailed { .. } => "STEP.FAILED",
+            Fact::StepSkipped { .. } => "STEP.SKIPPED",
+            Fact::StepExpanded { .. } => "STEP.EXPANDED",
+            Fact::WaitStarted { .. } => "STEP.WAIT_STARTED",
+            Fact::DecisionRequested(_) => "DECISION.REQUESTED",
+            Fact::DecisionAnswered { .. } => "DECISION.ANSWERED",
+            Fact::ChildStarted { .. } => "STEP.CHILD_STARTED",
+        }
+    }
+
+    /// The values it carries, for moving large ones out to blobs before they are stored.
+    pub fn data_mut(&mut self) -> Vec<&mut Data> {
+        match self {
+            Fact::RunStarted(started) => vec![&mut started.inputs],
+            Fact::RunSucceeded { output } | Fact::StepSucceeded { output, .. } => vec![output],
+            Fact::SignalReceived { payload, .. } => vec![payload],
+            Fact::StepScheduled { input, .. } => input.iter_mut().collect(),
+            Fact::StepReported { report: Report::Note { value, .. } } => vec![value],
+            Fact::StepExpanded { list, .. } => vec![list],
+            Fact::DecisionRequested(asked) => asked.form.iter_mut().collect(),
+            Fact::DecisionAnswered { form, .. } => form.iter_mut().collect(),
+            Fact::ChildStarted { inputs, .. } => vec![inputs],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The run was started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunStarted {
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// Id of the workflow.
+    pub workflow: Arc<str>,
+    /// Its revision.
+    pub revision: u64,
+    /// Inputs with defaults filled in.
+    pub inputs: Data,
+    /// The run and step that started it as a child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// Free labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The step that waits for a child run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Parent {
+    /// The run that waits.
+    pub run: RunId,
+    /// Its step.
+    pub step: StepKey,
+    /// The root of the family: the correlation id of all its events.
+    pub root: RunId,
+    /// How deep below the root, from 1.
+    pub depth: u32,
+}
+
+/// A question to a person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecisionRequested {
+    /// Its id.
+    pub decision: Uuid,
+    /// The question.
+    pub title: String,
+    /// More about it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// What can be chosen.
+    pub options: Vec<String>,
+    /// JSON Schema of the form that goes with an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<Data>,
+    /// When it expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Millis>,
+    /// What the deadline chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
+}
+
+/// Why a lease ended without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseLoss {
+    /// Not renewed in time.
+    Expired,
+    /// The worker gave it back.
+    Released,
+    /// The worker came back with another session, or without this lease.
+    Replaced,
+}
+
+impl LeaseLoss {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LeaseLoss::Expired => "expired",
+            LeaseLoss::Released => "released",
+            LeaseLoss::Replaced => "worker replaced",
+        }
+    }
+}
+
+/// What a worker says about a task and is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// A log line. `level` is `debug`, `info`, `warn` or `error`.
+    Log { level: String, text: String },
+    /// A named value.
+    Note { name: String, value: Data },
+}
+
+/// An error on record: `google.rpc.Status` with what the retry policy needs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Number of a `google.rpc.Code`.
+    pub code: i32,
+    /// For people.
+    pub message: String,
+    /// `google.rpc.Status.details`: type URL and bytes in hexadecimal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<(String, String)>,
+}
+
+impl Failure {
+    /// A failure with a canonical code.
+    pub fn new(code: Code, message: impl Into<String>) -> Failure {
+        Failure { code: code as i32, message: message.into(), details: Vec::new() }
+    }
+}
+
+/// Canonical codes of gRPC, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Code {
+    Ok = 0,
+    Cancelled = 1,
+    Unknown = 2,
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    NotFound = 5,
+    AlreadyExists = 6,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    Aborted = 10,
+    OutOfRange = 11,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+    DataLoss = 15,
+    Unauthenticated = 16,
+}
+
+impl Code {
+    /// All codes with their names.
+    pub const NAMES: [(Code, &'static str); 17] = [
+        (Code::Ok, "OK"),
+        (Code::Cancelled, "CANCELLED"),
+        (Code::Unknown, "UNKNOWN"),
+        (Code::InvalidArgument, "INVALID_ARGUMENT"),
+        (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        (Code::NotFound, "NOT_FOUND"),
+        (Code::AlreadyExists, "ALREADY_EXISTS"),
+        (Code::PermissionDenied, "PERMISSION_DENIED"),
+        (Code::ResourceExhausted, "RESOURCE_EXHAUSTED"),
+        (Code::FailedPrecondition, "FAILED_PRECONDITION"),
+        (Code::Aborted, "ABORTED"),
+        (Code::OutOfRange, "OUT_OF_RANGE"),
+        (Code::Unimplemented, "UNIMPLEMENTED"),
+        (Code::Internal, "INTERNAL"),
+        (Code::Unavailable, "UNAVAILABLE"),
+        (Code::DataLoss, "DATA_LOSS"),
+        (Code::Unauthenticated, "UNAUTHENTICATED"),
+    ];
+
+    /// The code of this name.
+    pub fn named(name: &str) -> Option<Code> {
+        Code::NAMES.iter().find(|(_, n)| *n == name).map(|(code, _)| *code)
+    }
+
+    /// The name of a code's number; `UNKNOWN` for numbers that are none.
+    pub fn name_of(number: i32) -> &'static str {
+        Code::NAMES.iter().find(|(code, _)| *code as i32 == number).map_or("UNKNOWN", |(_, name)| name)
+    }
+}
+
+/// One transition of a run as it is stored: several events in one row, numbered `sequence`, `sequence + 1` and so on.
+///
+/// A writer that has not seen the newest record begins at a number that is taken, because every reader stops at the end
+/// of a record; so the primary key alone refuses a fork.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The run.
+    pub run: RunId,
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// Root of the run's family.
+    pub root: RunId,
+    /// Number of the first event.
+    pub sequence: u64,
+    /// How many events.
+    pub count: u32,
+    /// When.
+    pub at: Millis,
+    /// JSON array of [`Entry`].
+    pub body: Vec<u8>,
+    /// [`chain`] of the hash before and `body`.
+    pub hash: [u8; 32],
+}
+
+impl Record {
+    /// Number of the last event.
+    pub fn last_sequence(&self) -> u64 {
+        self.sequence + u64::from(self.count) - 1
+    }
+
+    /// The events.
+    pub fn entries(&self) -> Result<Vec<Entry>, serde_json::Error> {
+        serde_json::from_slice(&self.body)
+    }
+}
+
+/// The hash that links a record to all before it: SHA-256 of the previous hash and the body; zeros before the first.
+pub fn chain(previous: &[u8; 32], body: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(previous).chain_update(body).finalize().into()
+}
+
+/// An event that a client published.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    /// UUID.
+    pub event_id: Uuid,
+    /// Upper-case words joined by `.` and `_`.
+    pub event_type: String,
+    /// Version of the payload's contract, from 1.
+    pub event_version: u32,
+    /// When it happened.
+    pub timestamp: Millis,
+    /// The kind of component that says so.
+    pub source: String,
+    /// Which one of them.
+    pub instance: String,
+    /// Equal for all events of one piece of work.
+    pub correlation_id: Uuid,
+    /// The event that caused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causation_id: Option<Uuid>,
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// What it is about.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subject: String,
+    /// What happened.
+    pub payload: Data,
+}

@@ -1,0 +1,21 @@
+//! The domain: what a workflow is, what a run is, and how a run changes. Nothing here knows a network, a database or an
+//! async runtime; nothing here reads a clock or rolls dice.
+//!
+//! - [`workflow`]: definitions, their language and their checks.
+//! - [`run`]: the state of one run and its transitions. `Run::decide` turns a command into events, `Run::apply` turns
+//!   events into state; nothing else changes a run.
+//! - [`event`]: the facts of a run's history, and how they are stored.
+//! - [`ports`]: what the engine needs from stores.
+//! - [`error`]: the one error type that crosses room walls.
+
+pub mod data;
+pub mod error;
+pub mod event;
+pub mod ids;
+pub mod ports;
+pub mod run;
+pub mod workflow;
+
+pub use data::{BlobRef, Data, Json};
+pub use error::{Error, Kind, Violation};
+pub use ids::{Millis, RunId, StepKey};

@@ -1,0 +1,357 @@
+//! What the engine needs from the places where things are kept. Each port has one conformance suite, in `consort-store`,
+//! that every backend passes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::data::BlobRef;
+use crate::event::{Failure, Published, Record};
+use crate::ids::{Millis, RunId};
+use crate::run::RunState;
+
+/// Why a store did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else wrote first. Nothing of the batch was written.
+    #[error("a guard did not hold: {0:?}")]
+    Conflict(Conflict),
+    /// The store cannot be reached, is busy or is full; trying again can help. Nothing of the batch was written.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// The store holds what this version cannot read.
+    #[error("the store is damaged or from a newer version: {0}")]
+    Corrupt(String),
+}
+
+/// Which guard of a batch did not hold.
+#[derive(Debug, Default)]
+pub struct Conflict {
+    /// Request keys that are taken, with what is stored under them.
+    pub requests: Vec<StoredRequest>,
+    /// Runs whose next sequence is taken.
+    pub runs: Vec<RunId>,
+}
+
+/// Everything that must become true together. A store applies a batch in one transaction, durably, or not at all.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Position in the log of the first row of `log`; the rest follow without a gap.
+    pub first_position: u64,
+    /// New rows of the log, in order.
+    pub log: Vec<LogRow>,
+    /// Runs that begin.
+    pub created: Vec<RunRow>,
+    /// Runs whose row changes.
+    pub updated: Vec<RunUpdate>,
+    /// New snapshots; each replaces the run's older one.
+    pub snapshots: Vec<Snapshot>,
+    /// Decisions that open or close; each replaces the row of the same id.
+    pub decisions: Vec<DecisionRow>,
+    /// Request ids that are used up. A key that is taken is a [`Conflict`].
+    pub requests: Vec<StoredRequest>,
+    /// Values that became blobs; written before the rest.
+    pub blobs: Vec<(BlobRef, Vec<u8>)>,
+    /// Runs that must be looked at again soon (a child is over), with the time to set if it is earlier than what is there.
+    pub wake: Vec<(RunId, Millis)>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.log.is_empty()
+            && self.created.is_empty()
+            && self.updated.is_empty()
+            && self.snapshots.is_empty()
+            && self.decisions.is_empty()
+            && self.requests.is_empty()
+            && self.blobs.is_empty()
+            && self.wake.is_empty()
+    }
+}
+
+/// A row of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LogRow {
+    /// A transition of a run. Its `(run, sequence)` must be free.
+    Run(Record),
+    /// A published event.
+    Published(Published),
+}
+
+/// What is listed about a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRow {
+    /// The run.
+    pub id: RunId,
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// Id of the workflow.
+    pub workflow: Arc<str>,
+    /// Its revision.
+    pub revision: u64,
+    /// Where it stands.
+    pub state: RunState,
+    /// Number of the last event. Reads compute it from the log; writes ignore it.
+    pub sequence: u64,
+    /// When it began.
+    pub created_at: Millis,
+    /// When its row last changed.
+    pub updated_at: Millis,
+    /// When it ended.
+    pub ended_at: Option<Millis>,
+    /// When the engine must next look at it: 0 if it has work in hand, absent if only others can move it.
+    pub wake_at: Option<Millis>,
+    /// The run that waits for it.
+    pub parent: Option<RunId>,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// Why it failed.
+    pub error: Option<Failure>,
+}
+
+/// A change of a run's row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunUpdate {
+    /// The run.
+    pub id: RunId,
+    /// See [`RunRow`].
+    pub state: RunState,
+    /// See [`RunRow`].
+    pub updated_at: Millis,
+    /// See [`RunRow`].
+    pub ended_at: Option<Millis>,
+    /// See [`RunRow`].
+    pub wake_at: Option<Millis>,
+    /// See [`RunRow`].
+    pub error: Option<Failure>,
+}
+
+/// The state of a run after an event, so that its older events need not be read again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The run.
+    pub run: RunId,
+    /// Number of the last event it contains; the end of a record.
+    pub sequence: u64,
+    /// Hash of that record.
+    pub hash: [u8; 32],
+    /// The state, as `Run` encodes it.
+    pub body: Vec<u8>,
+}
+
+/// What a store has of a run.
+#[derive(Clone, Debug)]
+pub struct StoredRun {
+    /// Its newest snapshot.
+    pub snapshot: Option<Snapshot>,
+    /// Every record after the snapshot, in order.
+    pub records: Vec<Record>,
+}
+
+/// A used request id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredRequest {
+    /// Hash of namespace, method and request id.
+    pub key: [u8; 16],
+    /// Hash of the request's content.
+    pub fingerprint: [u8; 16],
+    /// What it made or changed, enough to give the same answer: the id of a run, for example.
+    pub answer: Vec<u8>,
+    /// When; it is forgotten 24 hours later.
+    pub at: Millis,
+}
+
+/// What is listed about a decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecisionRow {
+    /// Its id.
+    pub id: Uuid,
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// The run that asks.
+    pub run: RunId,
+    /// The step that asks.
+    pub step: crate::ids::StepKey,
+    /// What is asked.
+    pub asked: crate::event::DecisionRequested,
+    /// Where it stands.
+    pub state: DecisionState,
+    /// When it was asked.
+    pub created_at: Millis,
+    /// When it closed.
+    pub closed_at: Option<Millis>,
+    /// The chosen option.
+    pub option: Option<String>,
+    /// The filled form.
+    pub form: Option<crate::data::Data>,
+    /// Who answered.
+    pub answered_by: Option<String>,
+}
+
+/// Where a decision stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecisionState {
+    /// Waits.
+    Open,
+    /// A person answered.
+    Answered,
+    /// The deadline passed.
+    Expired,
+    /// The run ended first.
+    Cancelled,
+}
+
+/// A page of runs, newest first.
+#[derive(Clone, Debug)]
+pub struct RunQuery {
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// Only this workflow.
+    pub workflow: Option<Arc<str>>,
+    /// Only these states; empty means any.
+    pub states: Vec<RunState>,
+    /// Only runs that began before: creation time and id of the last one of the page before.
+    pub before: Option<(Millis, RunId)>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// A page of decisions, newest first.
+#[derive(Clone, Debug)]
+pub struct DecisionQuery {
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// Only of this run.
+    pub run: Option<RunId>,
+    /// Only in this state.
+    pub state: Option<DecisionState>,
+    /// Only decisions before: creation time and id of the last one of the page before.
+    pub before: Option<(Millis, Uuid)>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Keeps runs: the log, and what is derived from it.
+#[async_trait]
+pub trait RunStore: Send + Sync + 'static {
+    /// Writes a batch, durably and in one transaction.
+    async fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+    /// Position of the last row of the log; 0 if it is empty.
+    async fn last_position(&self) -> Result<u64, StoreError>;
+    /// Rows of the log after a position, in order, with their positions; at most `limit`. An empty `namespace` means all.
+    async fn log_after(&self, position: u64, namespace: &str, limit: u32) -> Result<Vec<(u64, LogRow)>, StoreError>;
+    /// What is needed to rebuild a run. `None` if there is no such run.
+    async fn load(&self, run: RunId) -> Result<Option<StoredRun>, StoreError>;
+    /// Records of a run that contain events numbered above `after`, in order; at most `limit` records.
+    async fn records_after(&self, run: RunId, after: u64, limit: u32) -> Result<Vec<Record>, StoreError>;
+    /// The listed row of a run.
+    async fn run(&self, run: RunId) -> Result<Option<RunRow>, StoreError>;
+    /// A page of runs.
+    async fn runs(&self, query: &RunQuery) -> Result<Vec<RunRow>, StoreError>;
+    /// Runs whose `wake_at` is at or before a time, soonest first, at most `limit`.
+    async fn due(&self, until: Millis, limit: u32) -> Result<Vec<RunId>, StoreError>;
+    /// What is stored under a request key.
+    async fn request(&self, key: &[u8; 16]) -> Result<Option<StoredRequest>, StoreError>;
+    /// Forgets request ids used before a time; returns how many, at most `limit`.
+    async fn forget_requests(&self, before: Millis, limit: u32) -> Result<u64, StoreError>;
+    /// One decision.
+    async fn decision(&self, id: Uuid) -> Result<Option<DecisionRow>, StoreError>;
+    /// A page of decisions.
+    async fn decisions(&self, query: &DecisionQuery) -> Result<Vec<DecisionRow>, StoreError>;
+}
+
+/// A revision of a workflow as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkflowRow {
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// Id of the workflow.
+    pub id: Arc<str>,
+    /// Revision, from 1.
+    pub revision: u64,
+    /// The definition as it was applied.
+    pub source: String,
+    /// SHA-256 of `source` in hexadecimal.
+    pub digest: String,
+    /// When.
+    pub created_at: Millis,
+    /// Who.
+    pub created_by: String,
+}
+
+/// Keeps definitions.
+#[async_trait]
+pub trait WorkflowStore: Send + Sync + 'static {
+    /// Stores `source` as the next revision and returns it, durably; or returns the newest revision if it has the same digest
+    /// and is not deleted. `row.revision` is ignored.
+    async fn apply(&self, row: &WorkflowRow) -> Result<WorkflowRow, StoreError>;
+    /// A revision, or the newest one with `None`. A deleted workflow has no newest revision; its revisions stay.
+    async fn workflow(&self, namespace: &str, id: &str, revision: Option<u64>) -> Result<Option<WorkflowRow>, StoreError>;
+    /// The newest revisions of workflows that are not deleted, by id, after an id; at most `limit`.
+    async fn workflows(&self, namespace: &str, after: &str, limit: u32) -> Result<Vec<WorkflowRow>, StoreError>;
+    /// Revisions below `before` (`None` for all), newest first, at most `limit`.
+    async fn revisions(&self, namespace: &str, id: &str, before: Option<u64>, limit: u32) -> Result<Vec<WorkflowRow>, StoreError>;
+    /// Marks a workflow as deleted; false if there was none.
+    async fn delete(&self, namespace: &str, id: &str) -> Result<bool, StoreError>;
+}
+
+/// An event that was not accepted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// Its id (UUIDv7).
+    pub id: Uuid,
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// The event as it came, as JSON.
+    pub event: String,
+    /// Why it is here.
+    pub reason: String,
+    /// When.
+    pub at: Millis,
+}
+
+/// Keeps events that could not be accepted or delivered.
+#[async_trait]
+pub trait DeadLetterStore: Send + Sync + 'static {
+    /// Keeps them, durably.
+    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError>;
+    /// A page of them, newest first, before an id.
+    async fn dead_letters(&self, namespace: &str, before: Option<Uuid>, limit: u32) -> Result<Vec<DeadLetter>, StoreError>;
+}
+
+/// Keeps bytes by their SHA-256, once.
+#[async_trait]
+pub trait BlobStore: Send + Sync + 'static {
+    /// Stores bytes, durably. Storing what is there does nothing.
+    async fn put(&self, blob: &BlobRef, bytes: &[u8]) -> Result<(), StoreError>;
+    /// Begins to store bytes that do not fit into memory.
+    async fn writer(&self, media_type: &str) -> Result<Box<dyn BlobWriter>, StoreError>;
+    /// The reference of a stored blob.
+    async fn stat(&self, sha256: &str) -> Result<Option<BlobRef>, StoreError>;
+    /// Up to `length` bytes from `offset`; `None` if the blob is unknown.
+    async fn read(&self, sha256: &str, offset: u64, length: usize) -> Result<Option<Vec<u8>>, StoreError>;
+}
+
+/// Takes bytes in parts.
+#[async_trait]
+pub trait BlobWriter: Send {
+    /// Adds bytes.
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
+    /// Makes the blob durable and names it. A writer that is dropped instead leaves nothing behind.
+    async fn finish(self: Box<Self>) -> Result<BlobRef, StoreError>;
+}
+
+/// All ports of one backend.
+pub trait Store: RunStore + WorkflowStore + DeadLetterStore + BlobStore {}
+impl<T: RunStore + WorkflowStore + DeadLetterStore + BlobStore> Store for T {}
+
+/// Learns what was committed, after it was. Must not block; what it misses stands in the log.
+pub trait Committed: Send + Sync + 'static {
+    /// Rows of the log, the first at `first_position`.
+    fn committed(&self, first_position: u64, rows: Arc<[LogRow]>);
+}

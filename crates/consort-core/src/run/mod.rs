@@ -35,3 +35,25 @@ impl RunState {
         matches!(self, RunState::Succeeded | RunState::Failed | RunState::Cancelled)
     }
 }
+
+/// Where a step, or one item of a `for_each`, stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// Its needs are not over.
+    Created,
+    /// Waits for a worker.
+    Ready,
+    /// Waits for time, a person, a child run or its next attempt.
+    Blocked,
+    /// A worker has it.
+    InProgress,
+    /// Over, with an output.
+    Done,
+    /// Over, with an error.
+    Failed,
+    /// Stopped with its run.
+    Cancelled,
+    /// Will not be done.
+    Skipped,
+}

@@ -1,0 +1,76 @@
+# Everything a person or CI does here. `make` alone lists it.
+# DEMO: `make demo REPO=~/src/app` audits another repository; CSV=time.csv a time log; ANSWER=publish answers the decision;
+#       OUT=dir takes the report; CRASH=1 kills the server in the middle.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev build demo test test-rust test-python lint lint-rust lint-python lint-proto lint-shell \
+        fmt bench clean
+
+VENV := .venv/bin
+PLUGINS := -p consort-plugin-historian -p consort-plugin-cost -p consort-plugin-scenario -p consort-plugin-reporter
+PYTHON_SOURCES := python plugins
+DEMO_FLAGS := $(if $(REPO),--repo '$(REPO)') $(if $(CSV),--csv '$(CSV)') $(if $(ANSWER),--answer '$(ANSWER)') \
+              $(if $(OUT),--out '$(OUT)') $(if $(CRASH),--crash)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: setup ## audit a git repository with agents in two languages, and leave a report
+	cargo build -p consort $(PLUGINS)
+	target/debug/consort demo $(DEMO_FLAGS)
+
+test: test-rust test-python ## run every test
+
+lint: lint-rust lint-python lint-proto lint-shell ## run every check that needs no server
+
+fmt: setup-dev ## format Rust, Python and protos in place
+	cargo fmt --all
+	$(VENV)/ruff format --config python/pyproject.toml $(PYTHON_SOURCES)
+	$(VENV)/ruff check --config python/pyproject.toml --fix-only $(PYTHON_SOURCES)
+	$(VENV)/buf format --write
+
+bench: ## measure the engine on this machine (BENCH="--steps 10 --concurrency 64" chooses the work)
+	cargo build --release -p consort
+	target/release/consort bench engine $(BENCH)
+
+build: setup ## compile the workspace
+	cargo build --workspace
+
+clean: ## remove what was built and installed here
+	cargo clean
+	rm -rf .venv consort-report
+
+# What is missing is installed, or named; quick when nothing is.
+setup:
+	@deploy/setup.sh run
+
+setup-dev:
+	@deploy/setup.sh dev
+
+# Tests start the real binaries, so these are built first.
+test-rust: setup-dev
+	cargo build --workspace
+	cargo test --workspace --no-fail-fast
+
+test-python: setup-dev
+	cargo build -p consort
+	$(VENV)/pytest -c python/pyproject.toml --rootdir . python/tests plugins
+
+lint-rust: setup-dev
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check; \
+	else echo "cargo-deny is not installed; the architecture test holds licences and dependencies"; fi
+
+lint-python: setup-dev
+	$(VENV)/ruff check --config python/pyproject.toml $(PYTHON_SOURCES)
+	$(VENV)/ruff format --config python/pyproject.toml --check $(PYTHON_SOURCES)
+	$(VENV)/mypy --config-file python/pyproject.toml
+
+lint-proto: setup-dev
+	$(VENV)/buf lint
+	$(VENV)/buf format --diff --exit-code
+	@.ci/breaking $(VENV)/buf
+
+lint-shell: setup-dev
+	$(VENV)/shellcheck deploy/*.sh .ci/run .ci/breaking

@@ -24,6 +24,7 @@ pub struct Entry {
 /// A fact. The stored names are a contract: histories written by older versions must read for ever.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs)] // the fields are those of the messages in run_event.proto
 pub enum Fact {
     /// The run was started.
     RunStarted(RunStarted),
@@ -222,6 +223,7 @@ impl LeaseLoss {
 /// What a worker says about a task and is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs)] // the fields are those of StepReport in agent_service.proto
 pub enum Report {
     /// A log line. `level` is `debug`, `info`, `warn` or `error`.
     Log { level: String, text: String },

@@ -350,8 +350,40 @@ pub trait BlobWriter: Send {
 pub trait Store: RunStore + WorkflowStore + DeadLetterStore + BlobStore {}
 impl<T: RunStore + WorkflowStore + DeadLetterStore + BlobStore> Store for T {}
 
-/// Learns what was committed, after it was. Must not block; what it misses stands in the log.
-pub trait Committed: Send + Sync + 'static {
+/// Learns what happened, after it is on disk. Must not block; what it misses stands in the store.
+pub trait News: Send + Sync + 'static {
     /// Rows of the log, the first at `first_position`.
     fn committed(&self, first_position: u64, rows: Arc<[LogRow]>);
+    /// A decision opened or closed.
+    fn decision(&self, row: &DecisionRow);
+    /// An agent said something about a task.
+    fn agent(&self, news: AgentNews);
+}
+
+/// What an agent said about a task.
+#[derive(Clone, Debug)]
+pub struct AgentNews {
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// The agent.
+    pub agent: Arc<str>,
+    /// The run.
+    pub run: RunId,
+    /// The step.
+    pub step: crate::ids::StepKey,
+    /// The attempt.
+    pub attempt: u32,
+    /// When.
+    pub at: Millis,
+    /// What.
+    pub said: Said,
+}
+
+/// What was said.
+#[derive(Clone, Debug)]
+pub enum Said {
+    /// How far the task is, from 0 to 1, and what is being done.
+    Progress(f64, String),
+    /// Something that is on record.
+    Report(crate::event::Report),
 }

@@ -1,59 +1,170 @@
 //! One run: its state, what may change it, and how.
+//!
+//! ```text
+//! command ──decide──▶ events ──apply──▶ state
+//! ```
+//!
+//! [`Run::decide`] takes a [`Command`] and answers with the events it causes; each event has been applied before the next
+//! one is decided, and [`Run::apply`] is the only code that changes state. Nothing here reads a clock, rolls dice or waits:
+//! time and chance come in with the [`Context`], and values that are not at hand go out as [`Needs`].
+//!
+//! Legal changes of a step (`-` is refused):
+//!
+//! ```text
+//! from \ to      READY  BLOCKED  IN_PROGRESS  DONE  FAILED  SKIPPED  CANCELLED
+//! CREATED          x       x          -         -      x       x         x
+//! READY            -       x          x         -      x       -         x
+//! BLOCKED          x       -          -         -      x       -         x
+//! IN_PROGRESS      -       x          -         x      x       -         x
+//! ```
+//!
+//! DONE, FAILED, SKIPPED and CANCELLED are final; `RunRetried` gives FAILED and CANCELLED steps a new life at CREATED.
 
-use serde::{Deserialize, Serialize};
+mod advance;
+mod apply;
+mod decide;
+mod restore;
+mod scope;
+mod state;
+#[cfg(test)]
+mod tests;
 
-/// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[repr(u8)]
-pub enum RunState {
-    /// Accepted; no step has begun.
-    Pending = 1,
-    /// At least one step is ready or in progress.
-    Running = 2,
-    /// Only waits remain.
-    Waiting = 3,
-    /// Nothing new begins until it is resumed.
-    Paused = 4,
-    /// Over, with an output.
-    Succeeded = 5,
-    /// Over, with an error.
-    Failed = 6,
-    /// Stopped.
-    Cancelled = 7,
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::data::{BlobRef, Data, Json};
+use crate::event::{Entry, Failure, LeaseLoss, Report};
+use crate::ids::{Millis, RunId, StepKey};
+use crate::ports::DecisionRow;
+use crate::workflow::Workflow;
+
+pub use restore::Damaged;
+pub use state::{Run, RunState, StepState, Task, Unit};
+
+/// Items a `for_each` may have.
+pub const MAX_ITEMS: usize = 10_000;
+/// How deep child runs may be nested.
+pub const MAX_DEPTH: u32 = 16;
+/// Log lines and notes kept for one step.
+pub const MAX_REPORTS: u32 = 1_000;
+
+/// What comes from outside a transition: time, chance, and values that were fetched for it.
+pub struct Context<'a> {
+    /// Now.
+    pub now: Millis,
+    /// From 0 to 1, for jitter.
+    pub chance: f64,
+    /// Texts of blobs, by SHA-256.
+    pub blobs: &'a HashMap<Arc<str>, Json>,
+    /// Newest definitions of child workflows by id; `None` for a workflow that does not exist.
+    pub workflows: &'a HashMap<Arc<str>, Option<Child>>,
 }
 
-impl RunState {
-    /// The state of this number, as stores keep it.
-    pub fn from_number(number: u8) -> Option<RunState> {
-        use RunState::{Cancelled, Failed, Paused, Pending, Running, Succeeded, Waiting};
-        [Pending, Running, Waiting, Paused, Succeeded, Failed, Cancelled].into_iter().find(|s| *s as u8 == number)
-    }
-
-    /// Whether the run is over.
-    pub fn is_over(self) -> bool {
-        matches!(self, RunState::Succeeded | RunState::Failed | RunState::Cancelled)
-    }
+/// A definition a child run can be started from.
+#[derive(Clone, Debug)]
+pub struct Child {
+    /// Its revision.
+    pub revision: u64,
+    /// The definition.
+    pub definition: Arc<Workflow>,
 }
 
-/// Where a step, or one item of a `for_each`, stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StepState {
-    /// Its needs are not over.
-    Created,
-    /// Waits for a worker.
-    Ready,
-    /// Waits for time, a person, a child run or its next attempt.
-    Blocked,
-    /// A worker has it.
-    InProgress,
-    /// Over, with an output.
-    Done,
-    /// Over, with an error.
-    Failed,
-    /// Stopped with its run.
+/// What happens to a run from outside.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // the fields are those of the events they cause
+pub enum Command {
+    /// A worker is given a READY step.
+    Lease { step: StepKey, attempt: u32, worker: Arc<str>, session: Arc<str>, token: u64 },
+    /// A worker has a result.
+    Complete { step: StepKey, token: u64, output: Data },
+    /// A worker failed.
+    Fail { step: StepKey, token: u64, error: Failure, retryable: bool, retry_after: Option<Duration> },
+    /// A lease ended without an answer.
+    LoseLease { step: StepKey, token: u64, reason: LeaseLoss },
+    /// A worker said something worth keeping.
+    Report { step: StepKey, token: u64, report: Report },
+    /// Time has passed.
+    Tick,
+    /// Values that were needed are there.
+    Advance,
+    /// A value that is needed is gone for good.
+    Fault { error: Failure },
+    /// Hold back what has not begun.
+    Pause { reason: String },
+    /// Go on.
+    Resume,
+    /// Stop.
+    Cancel { reason: String },
+    /// Go on from the failed steps.
+    Retry,
+    /// A signal came.
+    Signal { signal: String, payload: Data },
+    /// A person answered.
+    Answer { step: StepKey, decision: Uuid, option: String, form: Option<Data>, by: String },
+    /// A child run is over.
+    ChildOver { step: StepKey, child: RunId, outcome: ChildOutcome },
+}
+
+/// How a child run ended.
+#[derive(Clone, Debug)]
+pub enum ChildOutcome {
+    /// With an output.
+    Succeeded(Data),
+    /// With an error.
+    Failed(Failure),
+    /// It was stopped.
     Cancelled,
-    /// Will not be done.
-    Skipped,
+}
+
+/// What a command caused.
+#[derive(Debug, Default)]
+pub struct Transition {
+    /// Events, applied already, to be stored.
+    pub entries: Vec<Entry>,
+    /// Values that became blobs; they must be stored before the events.
+    pub blobs: Vec<(BlobRef, Json)>,
+    /// What is missing before the run can go on; fetch it and send [`Command::Advance`].
+    pub needs: Needs,
+    /// Leases that ended without their worker's doing; tell the workers.
+    pub revoked: Vec<Revoked>,
+    /// Child runs nobody waits for any more; cancel them.
+    pub orphans: Vec<RunId>,
+    /// Decisions that opened or closed.
+    pub decisions: Vec<DecisionRow>,
+    /// The command had been obeyed before; nothing happened now.
+    pub repeated: bool,
+    /// After a failure: the step will be tried again.
+    pub will_retry: bool,
+}
+
+/// Values that a run cannot go on without.
+#[derive(Debug, Default, PartialEq)]
+pub struct Needs {
+    /// Blobs to load.
+    pub blobs: Vec<BlobRef>,
+    /// Workflows to look up.
+    pub workflows: Vec<Arc<str>>,
+}
+
+impl Needs {
+    /// Whether nothing is missing.
+    pub fn is_empty(&self) -> bool {
+        self.blobs.is_empty() && self.workflows.is_empty()
+    }
+}
+
+/// A lease that ended without its worker's doing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revoked {
+    /// The step.
+    pub step: StepKey,
+    /// The attempt.
+    pub attempt: u32,
+    /// The token.
+    pub token: u64,
+    /// Why.
+    pub reason: &'static str,
 }

@@ -1,1 +1,48 @@
-//! To be written.
+//! The Rust SDK: a [`Client`] that starts and follows runs, and a [`Worker`] that performs tasks.
+//!
+//! ```no_run
+//! use consort_sdk::{Task, Worker};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Deserialize)]
+//! struct Input {
+//!     text: String,
+//! }
+//!
+//! #[derive(Serialize)]
+//! struct Output {
+//!     words: usize,
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), consort_sdk::Error> {
+//!     Worker::new("notes")
+//!         .agent("count", |task: Task| async move {
+//!             let input: Input = task.input()?;
+//!             task.progress(0.5, "counting").await;
+//!             Ok(Output { words: input.text.split_whitespace().count() })
+//!         })
+//!         .run()
+//!         .await
+//! }
+//! ```
+//!
+//! The mesh is looked for at the address in `CONSORT_ADDR`, else at `127.0.0.1:7420`.
+
+mod backoff;
+mod blobs;
+mod client;
+mod error;
+pub mod payload;
+mod task_error;
+mod watch;
+mod worker;
+
+pub use client::{Client, DEFAULT_ADDR, StartOptions, addr_from_env};
+pub use error::Error;
+pub use task_error::TaskError;
+pub use tonic::Code;
+pub use worker::{Agent, Task, Worker};
+
+/// The wire types, for what the conveniences do not cover.
+pub use consort_proto as proto;

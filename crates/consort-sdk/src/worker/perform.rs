@@ -1,0 +1,89 @@
+//! Performing one task: its input is fetched, its handler called, its output packed.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use consort_proto::agent::{Assignment, TaskReport};
+use consort_proto::blob::Payload;
+use consort_proto::blob::payload::Kind;
+use futures::FutureExt as _;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+use super::Handler;
+use super::held::{Held, LeaseKey, Outcome};
+use super::task::{Input, Task};
+use crate::client::Client;
+use crate::error::Error;
+use crate::payload;
+use crate::task_error::TaskError;
+
+/// How long a cancelled handler may tidy up before it is dropped.
+const TIDY_UP: Duration = Duration::from_secs(5);
+
+/// What all tasks of a worker share.
+pub(super) struct Desk {
+    pub(super) client: Client,
+    pub(super) held: Arc<Held>,
+    pub(super) reports: mpsc::Sender<TaskReport>,
+}
+
+/// Performs a task and records how it ended.
+pub(super) async fn perform(
+    desk: Arc<Desk>,
+    handler: Option<Handler>,
+    key: LeaseKey,
+    assignment: Assignment,
+    cancel: CancellationToken,
+) {
+    let name = key.task.clone();
+    let doomed = cancel.clone();
+    tokio::select! {
+        biased;
+        outcome = attempt(&desk, handler, key.clone(), assignment, cancel) => desk.held.finish(key, outcome),
+        () = async { doomed.cancelled().await; tokio::time::sleep(TIDY_UP).await } => {
+            tracing::warn!(task = %name, "the handler went on for 5 s after it was cancelled and was dropped");
+        }
+    }
+}
+
+async fn attempt(
+    desk: &Desk,
+    handler: Option<Handler>,
+    key: LeaseKey,
+    mut assignment: Assignment,
+    cancel: CancellationToken,
+) -> Outcome {
+    let Some(handler) = handler else {
+        let message = format!("this worker does not serve agent `{}`", assignment.agent);
+        return Err(TaskError::new(Code::Unimplemented, message));
+    };
+    let input = fetch(&desk.client, assignment.input.take()).await?;
+    let task = Task::new(key, assignment, input, cancel, desk.reports.clone(), desk.client.clone());
+    // The handler's state is not looked at after a panic, so it cannot be seen broken.
+    let result = AssertUnwindSafe(async move { handler(task).await }).catch_unwind().await;
+    let output = result.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
+    Ok(desk.client.pack(output).await?)
+}
+
+/// Brings the input here: a blob is downloaded.
+async fn fetch(client: &Client, input: Option<Payload>) -> Result<Input, TaskError> {
+    match input.and_then(|payload| payload.kind) {
+        None => Ok(Input::Text("null".to_owned())),
+        Some(Kind::Json(json)) => Ok(Input::Text(json)),
+        Some(Kind::Value(value)) => Ok(Input::Value(payload::from_protobuf(value))),
+        Some(Kind::Blob(blob)) => match client.download(&blob).await {
+            Ok(bytes) => Ok(Input::Bytes(bytes)),
+            Err(error @ Error::TooLarge { .. }) => Err(TaskError::bad_input("", error.to_string())),
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> TaskError {
+    let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    TaskError::new(Code::Internal, format!("the handler panicked: {}", message.unwrap_or("without a message")))
+}

@@ -1,0 +1,258 @@
+import datetime
+
+from consort._gen.agent.v1 import agent_service_pb2 as _agent_service_pb2
+from consort._gen.blob.v1 import payload_pb2 as _payload_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.rpc import status_pb2 as _status_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class RunEvent(_message.Message):
+    __slots__ = ("run", "sequence", "time", "event_id", "step", "run_started", "run_paused", "run_resumed", "run_cancelled", "run_retried", "run_succeeded", "run_failed", "signal_received", "step_scheduled", "step_leased", "step_lease_lost", "step_reported", "step_succeeded", "step_retry_scheduled", "step_failed", "step_skipped", "step_expanded", "wait_started", "decision_requested", "decision_answered", "child_started")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    RUN_STARTED_FIELD_NUMBER: _ClassVar[int]
+    RUN_PAUSED_FIELD_NUMBER: _ClassVar[int]
+    RUN_RESUMED_FIELD_NUMBER: _ClassVar[int]
+    RUN_CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    RUN_RETRIED_FIELD_NUMBER: _ClassVar[int]
+    RUN_SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
+    RUN_FAILED_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    STEP_SCHEDULED_FIELD_NUMBER: _ClassVar[int]
+    STEP_LEASED_FIELD_NUMBER: _ClassVar[int]
+    STEP_LEASE_LOST_FIELD_NUMBER: _ClassVar[int]
+    STEP_REPORTED_FIELD_NUMBER: _ClassVar[int]
+    STEP_SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
+    STEP_RETRY_SCHEDULED_FIELD_NUMBER: _ClassVar[int]
+    STEP_FAILED_FIELD_NUMBER: _ClassVar[int]
+    STEP_SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    STEP_EXPANDED_FIELD_NUMBER: _ClassVar[int]
+    WAIT_STARTED_FIELD_NUMBER: _ClassVar[int]
+    DECISION_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    DECISION_ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    CHILD_STARTED_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    sequence: int
+    time: _timestamp_pb2.Timestamp
+    event_id: str
+    step: str
+    run_started: RunStarted
+    run_paused: RunPaused
+    run_resumed: RunResumed
+    run_cancelled: RunCancelled
+    run_retried: RunRetried
+    run_succeeded: RunSucceeded
+    run_failed: RunFailed
+    signal_received: SignalReceived
+    step_scheduled: StepScheduled
+    step_leased: StepLeased
+    step_lease_lost: StepLeaseLost
+    step_reported: StepReported
+    step_succeeded: StepSucceeded
+    step_retry_scheduled: StepRetryScheduled
+    step_failed: StepFailed
+    step_skipped: StepSkipped
+    step_expanded: StepExpanded
+    wait_started: WaitStarted
+    decision_requested: DecisionRequested
+    decision_answered: DecisionAnswered
+    child_started: ChildStarted
+    def __init__(self, run: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., event_id: _Optional[str] = ..., step: _Optional[str] = ..., run_started: _Optional[_Union[RunStarted, _Mapping]] = ..., run_paused: _Optional[_Union[RunPaused, _Mapping]] = ..., run_resumed: _Optional[_Union[RunResumed, _Mapping]] = ..., run_cancelled: _Optional[_Union[RunCancelled, _Mapping]] = ..., run_retried: _Optional[_Union[RunRetried, _Mapping]] = ..., run_succeeded: _Optional[_Union[RunSucceeded, _Mapping]] = ..., run_failed: _Optional[_Union[RunFailed, _Mapping]] = ..., signal_received: _Optional[_Union[SignalReceived, _Mapping]] = ..., step_scheduled: _Optional[_Union[StepScheduled, _Mapping]] = ..., step_leased: _Optional[_Union[StepLeased, _Mapping]] = ..., step_lease_lost: _Optional[_Union[StepLeaseLost, _Mapping]] = ..., step_reported: _Optional[_Union[StepReported, _Mapping]] = ..., step_succeeded: _Optional[_Union[StepSucceeded, _Mapping]] = ..., step_retry_scheduled: _Optional[_Union[StepRetryScheduled, _Mapping]] = ..., step_failed: _Optional[_Union[StepFailed, _Mapping]] = ..., step_skipped: _Optional[_Union[StepSkipped, _Mapping]] = ..., step_expanded: _Optional[_Union[StepExpanded, _Mapping]] = ..., wait_started: _Optional[_Union[WaitStarted, _Mapping]] = ..., decision_requested: _Optional[_Union[DecisionRequested, _Mapping]] = ..., decision_answered: _Optional[_Union[DecisionAnswered, _Mapping]] = ..., child_started: _Optional[_Union[ChildStarted, _Mapping]] = ...) -> None: ...
+
+class RunStarted(_message.Message):
+    __slots__ = ("workflow", "revision", "inputs", "parent", "parent_step", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    PARENT_STEP_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    workflow: str
+    revision: int
+    inputs: _payload_pb2.Payload
+    parent: str
+    parent_step: str
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, workflow: _Optional[str] = ..., revision: _Optional[int] = ..., inputs: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., parent: _Optional[str] = ..., parent_step: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class RunPaused(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class RunResumed(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RunCancelled(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class RunRetried(_message.Message):
+    __slots__ = ("steps",)
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, steps: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RunSucceeded(_message.Message):
+    __slots__ = ("output",)
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    output: _payload_pb2.Payload
+    def __init__(self, output: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ...) -> None: ...
+
+class RunFailed(_message.Message):
+    __slots__ = ("failed_step", "error")
+    FAILED_STEP_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    failed_step: str
+    error: _status_pb2.Status
+    def __init__(self, failed_step: _Optional[str] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class SignalReceived(_message.Message):
+    __slots__ = ("signal", "payload")
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    signal: str
+    payload: _payload_pb2.Payload
+    def __init__(self, signal: _Optional[str] = ..., payload: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ...) -> None: ...
+
+class StepScheduled(_message.Message):
+    __slots__ = ("agent", "attempt", "input")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    attempt: int
+    input: _payload_pb2.Payload
+    def __init__(self, agent: _Optional[str] = ..., attempt: _Optional[int] = ..., input: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ...) -> None: ...
+
+class StepLeased(_message.Message):
+    __slots__ = ("attempt", "worker", "session_id", "lease_token")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    LEASE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
+    worker: str
+    session_id: str
+    lease_token: int
+    def __init__(self, attempt: _Optional[int] = ..., worker: _Optional[str] = ..., session_id: _Optional[str] = ..., lease_token: _Optional[int] = ...) -> None: ...
+
+class StepLeaseLost(_message.Message):
+    __slots__ = ("lease_token", "reason")
+    LEASE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    lease_token: int
+    reason: str
+    def __init__(self, lease_token: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class StepReported(_message.Message):
+    __slots__ = ("report",)
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    report: _agent_service_pb2.StepReport
+    def __init__(self, report: _Optional[_Union[_agent_service_pb2.StepReport, _Mapping]] = ...) -> None: ...
+
+class StepSucceeded(_message.Message):
+    __slots__ = ("attempt", "output")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
+    output: _payload_pb2.Payload
+    def __init__(self, attempt: _Optional[int] = ..., output: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ...) -> None: ...
+
+class StepRetryScheduled(_message.Message):
+    __slots__ = ("attempt", "error", "retry_time")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    RETRY_TIME_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
+    error: _status_pb2.Status
+    retry_time: _timestamp_pb2.Timestamp
+    def __init__(self, attempt: _Optional[int] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., retry_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class StepFailed(_message.Message):
+    __slots__ = ("attempt", "error")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
+    error: _status_pb2.Status
+    def __init__(self, attempt: _Optional[int] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class StepSkipped(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class StepExpanded(_message.Message):
+    __slots__ = ("items", "list")
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    LIST_FIELD_NUMBER: _ClassVar[int]
+    items: int
+    list: _payload_pb2.Payload
+    def __init__(self, items: _Optional[int] = ..., list: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ...) -> None: ...
+
+class WaitStarted(_message.Message):
+    __slots__ = ("until",)
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    until: _timestamp_pb2.Timestamp
+    def __init__(self, until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class DecisionRequested(_message.Message):
+    __slots__ = ("decision", "title", "description", "options", "form", "deadline", "default_option")
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    FORM_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_OPTION_FIELD_NUMBER: _ClassVar[int]
+    decision: str
+    title: str
+    description: str
+    options: _containers.RepeatedScalarFieldContainer[str]
+    form: _payload_pb2.Payload
+    deadline: _timestamp_pb2.Timestamp
+    default_option: str
+    def __init__(self, decision: _Optional[str] = ..., title: _Optional[str] = ..., description: _Optional[str] = ..., options: _Optional[_Iterable[str]] = ..., form: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., default_option: _Optional[str] = ...) -> None: ...
+
+class DecisionAnswered(_message.Message):
+    __slots__ = ("decision", "option", "form", "answered_by")
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    OPTION_FIELD_NUMBER: _ClassVar[int]
+    FORM_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_BY_FIELD_NUMBER: _ClassVar[int]
+    decision: str
+    option: str
+    form: _payload_pb2.Payload
+    answered_by: str
+    def __init__(self, decision: _Optional[str] = ..., option: _Optional[str] = ..., form: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., answered_by: _Optional[str] = ...) -> None: ...
+
+class ChildStarted(_message.Message):
+    __slots__ = ("child", "workflow", "revision")
+    CHILD_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    child: str
+    workflow: str
+    revision: int
+    def __init__(self, child: _Optional[str] = ..., workflow: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...

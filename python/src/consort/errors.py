@@ -1,0 +1,130 @@
+"""The errors of the SDK, and how they look on the wire."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import DecodeError, Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+
+DOMAIN = "consort.dev"
+MAX_MESSAGE = 8 * 1024
+_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
+_FINAL = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.DATA_LOSS,
+}
+
+
+class ConsortError(Exception):
+    """The base of every error that the SDK raises."""
+
+
+class RefusedError(ConsortError):
+    """The mesh refused the worker, and trying again cannot help."""
+
+
+class TaskError(ConsortError):
+    """How a handler says that its task failed.
+
+    `code` is a gRPC status code, by name ("NOT_FOUND"), by number or as grpc.StatusCode; OK is no error and raises
+    ValueError. `retryable` says whether another attempt can help; left out, it follows from the code: codes that blame
+    the request, such as INVALID_ARGUMENT, are final. `retry_after`, in seconds or as a timedelta, is the shortest wait
+    before the next attempt. `details` is either a mapping of strings, sent as google.rpc.ErrorInfo, or messages that
+    are sent as they are.
+    """
+
+    def __init__(
+        self,
+        code: grpc.StatusCode | str | int,
+        message: str,
+        *,
+        retryable: bool | None = None,
+        retry_after: float | timedelta | None = None,
+        details: Mapping[str, str] | Sequence[Message] = (),
+    ) -> None:
+        self.code = status_code(code)
+        self.message = message
+        self.retryable = self.code not in _FINAL if retryable is None else retryable
+        self.retry_after = timedelta(seconds=retry_after) if isinstance(retry_after, int | float) else retry_after
+        if self.code is grpc.StatusCode.OK:
+            raise ValueError("code: OK is no error; return a value instead of raising TaskError")
+        if self.retry_after is not None and self.retry_after < timedelta(0):
+            raise ValueError(f"retry_after: {retry_after} is negative; give the seconds to wait, or leave it out")
+        if isinstance(details, Mapping):
+            details = [ErrorInfo(reason=self.code.name, domain=DOMAIN, metadata=details)] if details else []
+        self.details = list(details)
+        super().__init__(f"{self.code.name}: {message}")
+
+    def to_status(self) -> Status:
+        """The error as google.rpc.Status; a message of more than 8 KiB is cut."""
+        packed = []
+        for detail in self.details:
+            holder = AnyMessage()
+            holder.Pack(detail)
+            packed.append(holder)
+        return Status(code=self.code.value[0], message=cut(self.message, MAX_MESSAGE), details=packed)
+
+
+class RpcError(ConsortError):
+    """A call to the mesh that failed.
+
+    `code` is the status code, `message` what the mesh said, `reason` the machine's word for it such as
+    `REQUEST_ID_REUSED` or empty, and `violations` the fields that were wrong, each with what is wrong about it.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str, reason: str, violations: dict[str, str]) -> None:
+        self.code = code
+        self.message = message
+        self.reason = reason
+        self.violations = violations
+        listed = "".join(f"\n  {field}: {text}" for field, text in violations.items())
+        super().__init__(f"{code.name}: {message}{listed}")
+
+
+def from_rpc(error: grpc.aio.AioRpcError) -> RpcError:
+    """Reads what the mesh attached to an error."""
+    reason, violations = "", {}
+    trailing: Any = error.trailing_metadata() or ()
+    for key, value in trailing:
+        if key != "grpc-status-details-bin" or not isinstance(value, bytes):
+            continue
+        try:
+            details = Status.FromString(value).details
+        except DecodeError:
+            continue  # Unreadable details are no reason to hide the error itself.
+        for detail in details:
+            info, request = ErrorInfo(), BadRequest()
+            if detail.Unpack(info):
+                reason = info.reason
+            elif detail.Unpack(request):
+                violations = {violation.field: violation.description for violation in request.field_violations}
+    return RpcError(error.code(), error.details() or "", reason, violations)
+
+
+def status_code(code: grpc.StatusCode | str | int) -> grpc.StatusCode:
+    """A status code from its name, its number or itself; ValueError if there is none such."""
+    if isinstance(code, grpc.StatusCode):
+        return code
+    found = _BY_NUMBER.get(code) if isinstance(code, int) else getattr(grpc.StatusCode, code.upper(), None)
+    if not isinstance(found, grpc.StatusCode):
+        raise ValueError(f"code: {code!r} is no gRPC status code; write a name such as 'UNAVAILABLE'")  # noqa: TRY004
+    return found
+
+
+def cut(text: str, limit: int) -> str:
+    """The text, cut to at most `limit` bytes of UTF-8 and marked as cut; what UTF-8 cannot say becomes `?`."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= limit:
+        return data.decode("utf-8")
+    return data[: limit - len("…".encode())].decode("utf-8", "ignore") + "…"

@@ -1,0 +1,131 @@
+"""A task, as its handler sees it."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Coroutine, Generator
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from consort._gen.agent.v1.agent_service_pb2 import LogLevel, LogLine, Note, Progress, StepReport
+from consort._gen.agent.v1.worker_service_pb2 import Assignment, LeaseRef, TaskReport
+from consort._net import now, to_datetime
+from consort._outbox import Lease, Outbox
+from consort._values import Blobs, encode
+from consort.errors import MAX_MESSAGE, cut
+
+Level = Literal["debug", "info", "warn", "error"]
+_LEVELS = {
+    "debug": LogLevel.LOG_LEVEL_DEBUG,
+    "info": LogLevel.LOG_LEVEL_INFO,
+    "warn": LogLevel.LOG_LEVEL_WARN,
+    "error": LogLevel.LOG_LEVEL_ERROR,
+}
+_PROGRESS_TEXT = 1024
+
+
+class Desk(Protocol):
+    """What a task needs of the session that holds it."""
+
+    loop: asyncio.AbstractEventLoop
+    loop_thread: int
+    outbox: Outbox
+    blobs: Blobs
+
+
+class Task:
+    """One attempt of one step.
+
+    `name` is `namespaces/{namespace}/runs/{uuid}/steps/{step}/attempts/{n}`, `input` the step's `with` as plain Python
+    values, `attempt` counts from 1, and `idempotency_key` is equal for all attempts of the step: hand it to receivers
+    that can tell repeats. `cancelled` turns true when the answer no longer matters; an async handler is cancelled as an
+    asyncio task is, a plain one should look at `cancelled` now and then and return.
+
+    `progress`, `log` and `note` are awaited in async handlers. In plain handlers they are called without `await` and
+    return when the report is queued. They wait while 4 MiB of reports are queued, and do nothing once the task is
+    cancelled.
+    """
+
+    __slots__ = ("_assignment", "_desk", "_handle", "cancelled", "input", "lease")
+
+    def __init__(self, assignment: Assignment, desk: Desk) -> None:
+        self.input: Any = None
+        self.cancelled = False
+        self.lease: Lease = (assignment.task, assignment.lease_token)
+        self._assignment = assignment
+        self._desk = desk
+        self._handle: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the task."""
+        return self.lease[0]
+
+    @property
+    def agent(self) -> str:
+        """The agent that does it."""
+        return self._assignment.agent
+
+    @property
+    def workflow(self) -> str:
+        """Id of the workflow, for logs."""
+        return self._assignment.workflow
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1. A lost lease does not count."""
+        return self._assignment.attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        """Equal for all attempts of the step."""
+        return self._assignment.idempotency_key
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the attempt is taken as failed, in UTC; None if never."""
+        return to_datetime(self._assignment.deadline) if self._assignment.HasField("deadline") else None
+
+    def progress(self, fraction: float, text: str = "") -> Awaitable[None]:
+        """Says how far the task is, from 0 to 1. ValueError outside of that."""
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"fraction: {fraction} is not between 0 and 1")
+        return self._do(self._progress(Progress(fraction=fraction, text=cut(text, _PROGRESS_TEXT))))
+
+    def log(self, text: str, level: Level = "info") -> Awaitable[None]:
+        """Writes a line into the run's history; what is longer than 8 KiB is cut."""
+        if level not in _LEVELS:
+            raise ValueError(f"level: {level!r} is none of {', '.join(_LEVELS)}")
+        line = LogLine(level=_LEVELS[level], text=cut(text, MAX_MESSAGE))
+        return self._do(self._report(StepReport(log=line)))
+
+    def note(self, name: str, value: Any) -> Awaitable[None]:
+        """Writes a named fact, such as a tool call and its result, into the run's history."""
+        return self._do(self._note(name, encode(value)))
+
+    async def _progress(self, progress: Progress) -> None:
+        if not self.cancelled:
+            self._desk.outbox.progress(self.lease, self._stamped(StepReport(progress=progress)))
+
+    async def _note(self, name: str, text: str) -> None:
+        await self._report(StepReport(note=Note(name=name, value=await self._desk.blobs.payload(text))))
+
+    async def _report(self, report: StepReport) -> None:
+        if not self.cancelled:
+            await self._desk.outbox.report(self._stamped(report))
+
+    def _stamped(self, report: StepReport) -> TaskReport:
+        return TaskReport(lease=LeaseRef(task=self.lease[0], lease_token=self.lease[1]), report=report, time=now())
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> Awaitable[None]:
+        if threading.get_ident() == self._desk.loop_thread:
+            return work
+        asyncio.run_coroutine_threadsafe(work, self._desk.loop).result()
+        return _Done()
+
+
+class _Done:
+    """An awaitable of something that is already done."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield

@@ -32,6 +32,7 @@ from consort._gen.decision.v1 import decision_service_pb2_grpc
 from consort._gen.orchestrator.v1 import orchestrator_service_pb2 as pb
 from consort._gen.orchestrator.v1 import orchestrator_service_pb2_grpc, run_pb2, workflow_pb2
 
+Context = grpc.aio.ServicerContext[Any, Any]
 _LISTS = ("reports", "completed", "failed", "released")
 TASK = "namespaces/default/runs/6f1c/steps/s{}/attempts/1"
 RUN = "namespaces/default/runs/6f1c"
@@ -165,7 +166,7 @@ class FakeMesh(
     # WorkerService.
 
     async def Connect(  # noqa: N802
-        self, request_iterator: AsyncIterator[ConnectRequest], context: grpc.aio.ServicerContext
+        self, request_iterator: AsyncIterator[ConnectRequest], context: Context
     ) -> AsyncIterator[ConnectResponse]:
         first = await anext(request_iterator)
         if self.refuse_hello:
@@ -195,7 +196,7 @@ class FakeMesh(
     # BlobService.
 
     async def Upload(  # noqa: N802
-        self, request_iterator: AsyncIterator[UploadRequest], context: grpc.aio.ServicerContext
+        self, request_iterator: AsyncIterator[UploadRequest], context: Context
     ) -> UploadResponse:
         await self._maybe_unavailable(context)
         parts = [part async for part in request_iterator]
@@ -205,7 +206,7 @@ class FakeMesh(
         return UploadResponse(blob=BlobRef(sha256=digest, size_bytes=len(data), media_type=parts[0].media_type))
 
     async def Download(  # noqa: N802
-        self, request: DownloadRequest, context: grpc.aio.ServicerContext
+        self, request: DownloadRequest, context: Context
     ) -> AsyncIterator[DownloadResponse]:
         self.requests.append(request)
         data = self.blobs[request.name.removeprefix("blobs/")][request.offset :]
@@ -223,12 +224,12 @@ class FakeMesh(
 
     # OrchestratorService and DecisionService.
 
-    async def _maybe_unavailable(self, context: grpc.aio.ServicerContext) -> None:
+    async def _maybe_unavailable(self, context: Context) -> None:
         if self.unavailable > 0:
             self.unavailable -= 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "not yet")
 
-    async def _answer_run(self, request: Any, context: grpc.aio.ServicerContext) -> run_pb2.Run:
+    async def _answer_run(self, request: Any, context: Context) -> run_pb2.Run:
         self.requests.append(type(request).FromString(request.SerializeToString()))
         await self._maybe_unavailable(context)
         output = Payload(json='{"done":true}') if self.run_state == run_pb2.RUN_STATE_SUCCEEDED else None
@@ -240,7 +241,7 @@ class FakeMesh(
     StartRun = GetRun = WaitRun = CancelRun = PauseRun = ResumeRun = RetryRun = SignalRun = _answer_run
 
     async def ApplyWorkflow(  # noqa: N802
-        self, request: pb.ApplyWorkflowRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ApplyWorkflowRequest, context: Context
     ) -> workflow_pb2.Workflow:
         self.requests.append(request)
         if self.violations:
@@ -254,7 +255,7 @@ class FakeMesh(
         return workflow_pb2.Workflow(name="namespaces/default/workflows/w", revision=1, source=request.source)
 
     async def WatchRun(  # noqa: N802
-        self, request: pb.WatchRunRequest, context: grpc.aio.ServicerContext
+        self, request: pb.WatchRunRequest, context: Context
     ) -> AsyncIterator[pb.WatchRunResponse]:
         self.requests.append(request)
         for answer in self.watches.pop(0):
@@ -263,7 +264,7 @@ class FakeMesh(
             await context.abort(grpc.StatusCode.UNAVAILABLE, "broken on purpose")
 
     async def ListDecisions(  # noqa: N802
-        self, request: decision_pb.ListDecisionsRequest, _context: grpc.aio.ServicerContext
+        self, request: decision_pb.ListDecisionsRequest, _context: Context
     ) -> decision_pb.ListDecisionsResponse:
         self.requests.append(decision_pb.ListDecisionsRequest.FromString(request.SerializeToString()))
         number = 2 if request.page_token else 1
@@ -271,7 +272,7 @@ class FakeMesh(
         return decision_pb.ListDecisionsResponse(decisions=[decision], next_page_token="" if number == 2 else "more")
 
     async def AnswerDecision(  # noqa: N802
-        self, request: decision_pb.AnswerDecisionRequest, _context: grpc.aio.ServicerContext
+        self, request: decision_pb.AnswerDecisionRequest, _context: Context
     ) -> decision_pb.Decision:
         self.requests.append(request)
         return decision_pb.Decision(

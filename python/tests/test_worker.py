@@ -10,7 +10,6 @@ from typing import Any
 
 import grpc
 import pytest
-from fake_mesh import FakeMesh, Stream, json_of, lease
 from google.protobuf.struct_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
@@ -18,6 +17,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from consort import RefusedError, Task, TaskError, Worker
 from consort._gen.agent.v1.worker_service_pb2 import ConnectResponse
 from consort._gen.blob.v1.payload_pb2 import BlobRef, Payload
+from fake_mesh import FakeMesh, Stream, json_of, lease
 
 
 @contextlib.asynccontextmanager

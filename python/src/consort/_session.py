@@ -25,7 +25,6 @@ from consort._gen.agent.v1.agent_service_pb2 import LogLevel, LogLine, StepRepor
 from consort._gen.agent.v1.worker_service_pb2 import (
     AgentOffer,
     Assignment,
-    Completed,
     ConnectRequest,
     ConnectResponse,
     Failed,
@@ -340,8 +339,12 @@ class Session:
         except (Exception, SystemExit) as error:
             await self._crash(task, error)
         else:
-            lease = LeaseRef(task=assignment.task, lease_token=assignment.lease_token)
-            self._finish(task, ConnectRequest(completed=[Completed(lease=lease, output=output)]))
+            # Filling it in place costs half of what building it from parts does, and this is done for every task.
+            answer = ConnectRequest()
+            completed = answer.completed.add()
+            completed.lease.task, completed.lease.lease_token = task.lease
+            completed.output.CopyFrom(output)
+            self._finish(task, answer)
 
     async def _output(self, task: Task, assignment: Assignment) -> Payload:
         """Reads the input, calls the handler and writes the output."""

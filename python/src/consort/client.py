@@ -239,7 +239,7 @@ def _decision_state(state: str) -> Any:
     try:
         return decision_pb.DecisionState.Value(f"DECISION_STATE_{state.upper() or 'UNSPECIFIED'}")
     except ValueError:
-        raise ValueError(f"state: {state!r} is none of OPEN, ANSWERED, EXPIRED, CANCELLED or empty") from None
+        raise ValueError(f"state: {state.upper()!r} is none of OPEN, ANSWERED, EXPIRED, CANCELLED or empty") from None
 
 
 def _request_id() -> str:

@@ -1,1 +1,15 @@
-//! To be written.
+//! Run log, definitions, decisions and blobs on SQLite and in memory.
+//!
+//! [`SqliteStore`] keeps what was acknowledged across any crash; [`MemoryStore`] is for tests and trials. Both implement
+//! every port of `consort_core::ports` and pass the same conformance suite (`tests/conformance`). [`check_log`] proves the
+//! log of any backend: dense positions, dense sequences and an unbroken chain of hashes.
+
+mod batch;
+mod files;
+mod integrity;
+mod memory;
+mod sqlite;
+
+pub use integrity::{Integrity, check_log};
+pub use memory::MemoryStore;
+pub use sqlite::{OpenError, SqliteStore};

@@ -1,0 +1,66 @@
+//! Definitions.
+
+use async_trait::async_trait;
+use consort_core::ports::{StoreError, WorkflowRow, WorkflowStore};
+
+use super::MemoryStore;
+
+#[async_trait]
+impl WorkflowStore for MemoryStore {
+    async fn apply(&self, row: &WorkflowRow) -> Result<WorkflowRow, StoreError> {
+        let mut state = self.state();
+        let (revisions, deleted) = state.workflows.entry((row.namespace.clone(), row.id.clone())).or_default();
+        if let Some(newest) = revisions.last()
+            && newest.digest == row.digest
+            && !*deleted
+        {
+            return Ok(newest.clone());
+        }
+        let applied = WorkflowRow { revision: revisions.len() as u64 + 1, ..row.clone() };
+        revisions.push(applied.clone());
+        *deleted = false;
+        Ok(applied)
+    }
+
+    async fn workflow(
+        &self,
+        namespace: &str,
+        id: &str,
+        revision: Option<u64>,
+    ) -> Result<Option<WorkflowRow>, StoreError> {
+        let state = self.state();
+        let Some((revisions, deleted)) = state.workflows.get(&(namespace.into(), id.into())) else { return Ok(None) };
+        let found = match revision {
+            Some(revision) => revisions.iter().find(|row| row.revision == revision),
+            None if *deleted => None,
+            None => revisions.last(),
+        };
+        Ok(found.cloned())
+    }
+
+    async fn workflows(&self, namespace: &str, after: &str, limit: u32) -> Result<Vec<WorkflowRow>, StoreError> {
+        let state = self.state();
+        let all = state.workflows.iter().filter(|((of, id), _)| &**of == namespace && &**id > after);
+        let newest = all.filter(|(_, (_, deleted))| !deleted).filter_map(|(_, (revisions, _))| revisions.last());
+        Ok(newest.take(limit as usize).cloned().collect())
+    }
+
+    async fn revisions(
+        &self,
+        namespace: &str,
+        id: &str,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<WorkflowRow>, StoreError> {
+        let state = self.state();
+        let Some((revisions, _)) = state.workflows.get(&(namespace.into(), id.into())) else { return Ok(Vec::new()) };
+        let older = revisions.iter().rev().filter(|row| before.is_none_or(|before| row.revision < before));
+        Ok(older.take(limit as usize).cloned().collect())
+    }
+
+    async fn delete(&self, namespace: &str, id: &str) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        let found = state.workflows.get_mut(&(namespace.into(), id.into()));
+        Ok(found.is_some_and(|(_, deleted)| !std::mem::replace(deleted, true)))
+    }
+}

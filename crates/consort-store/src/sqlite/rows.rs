@@ -1,0 +1,173 @@
+//! Rows of the database as values, and the driver's errors as ours.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use consort_core::event::Record;
+use consort_core::ids::RunId;
+use consort_core::ports::{DeadLetter, LogRow, RunRow, StoreError, StoredRequest, WorkflowRow};
+use consort_core::run::RunState;
+use serde::de::DeserializeOwned;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Decode, Row, Sqlite, Type};
+use uuid::Uuid;
+
+/// SQLite's primary result codes for a file that is not what it should be.
+const SQLITE_CORRUPT: i32 = 11;
+const SQLITE_NOTADB: i32 = 26;
+
+/// What an error of the driver means to a caller.
+pub(super) fn failed(error: sqlx::Error) -> StoreError {
+    let code = error.as_database_error().and_then(|e| e.code()).and_then(|code| code.parse::<i32>().ok());
+    // The low byte is the primary code; the rest refines it.
+    match code.map(|code| code & 0xff) {
+        Some(SQLITE_CORRUPT | SQLITE_NOTADB) => StoreError::Corrupt(error.to_string()),
+        _ => StoreError::Unavailable(error.to_string()),
+    }
+}
+
+/// The value of a column.
+pub(super) fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
+    row: &'r SqliteRow,
+    column: usize,
+) -> Result<T, StoreError> {
+    row.try_get(column).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+/// A column that is never negative.
+pub(super) fn number(row: &SqliteRow, column: usize) -> Result<u64, StoreError> {
+    let value: i64 = get(row, column)?;
+    u64::try_from(value).map_err(|_| StoreError::Corrupt(format!("{value} in column {column} is negative")))
+}
+
+pub(super) fn uuid(bytes: &[u8]) -> Result<Uuid, StoreError> {
+    Uuid::from_slice(bytes).map_err(|error| StoreError::Corrupt(format!("an id is damaged: {error}")))
+}
+
+pub(super) fn hash<const N: usize>(bytes: &[u8]) -> Result<[u8; N], StoreError> {
+    bytes.try_into().map_err(|_| StoreError::Corrupt(format!("a hash has {} bytes instead of {N}", bytes.len())))
+}
+
+pub(super) fn json<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(bytes).map_err(|error| StoreError::Corrupt(format!("{what} cannot be read: {error}")))
+}
+
+fn text(row: &SqliteRow, column: usize) -> Result<Arc<str>, StoreError> {
+    get::<&str>(row, column).map(Arc::from)
+}
+
+fn run_id(row: &SqliteRow, column: usize) -> Result<RunId, StoreError> {
+    uuid(get(row, column)?).map(RunId)
+}
+
+/// Columns of `log` that [`log_row`] reads.
+macro_rules! log_columns {
+    () => {
+        "position, namespace, run, root, sequence, count, at, hash, body"
+    };
+}
+pub(super) use log_columns;
+
+/// A row of the log with its position.
+pub(super) fn log_row(row: &SqliteRow) -> Result<(u64, LogRow), StoreError> {
+    let position = number(row, 0)?;
+    let damaged = |error: StoreError| StoreError::Corrupt(format!("position {position} of the log: {error}"));
+    let run: Option<&[u8]> = get(row, 2).map_err(damaged)?;
+    let decoded = match run {
+        Some(_) => record(row).map(LogRow::Run),
+        None => get(row, 8).and_then(|body| json("the event", body)).map(LogRow::Published),
+    };
+    decoded.map(|decoded| (position, decoded)).map_err(damaged)
+}
+
+/// A row of the log that belongs to a run.
+pub(super) fn record(row: &SqliteRow) -> Result<Record, StoreError> {
+    let run = run_id(row, 2)?;
+    let root: Option<&[u8]> = get(row, 3)?;
+    let count = number(row, 5)?;
+    Ok(Record {
+        run,
+        namespace: text(row, 1)?,
+        root: root.map(uuid).transpose()?.map_or(run, RunId),
+        sequence: number(row, 4)?,
+        count: count.try_into().map_err(|_| StoreError::Corrupt(format!("a record of {count} events")))?,
+        at: get(row, 6)?,
+        hash: hash(get(row, 7)?)?,
+        body: get(row, 8)?,
+    })
+}
+
+/// Columns of `runs` that [`run_row`] reads; the sequence comes from the log, where it cannot be wrong.
+macro_rules! run_columns {
+    () => {
+        "id, namespace, workflow, revision, state, created_at, updated_at, ended_at, wake_at, parent, labels, error, \
+         coalesce((SELECT sequence + count - 1 FROM log WHERE log.run = runs.id ORDER BY sequence DESC LIMIT 1), 0)"
+    };
+}
+pub(super) use run_columns;
+
+pub(super) fn run_row(row: &SqliteRow) -> Result<RunRow, StoreError> {
+    let state = number(row, 4)?;
+    let parent: Option<&[u8]> = get(row, 9)?;
+    let labels: Option<&str> = get(row, 10)?;
+    let error: Option<&str> = get(row, 11)?;
+    Ok(RunRow {
+        id: run_id(row, 0)?,
+        namespace: text(row, 1)?,
+        workflow: text(row, 2)?,
+        revision: number(row, 3)?,
+        state: u8::try_from(state)
+            .ok()
+            .and_then(RunState::from_number)
+            .ok_or_else(|| StoreError::Corrupt(format!("{state} is not the number of a run state")))?,
+        sequence: number(row, 12)?,
+        created_at: get(row, 5)?,
+        updated_at: get(row, 6)?,
+        ended_at: get(row, 7)?,
+        wake_at: get(row, 8)?,
+        parent: parent.map(uuid).transpose()?.map(RunId),
+        labels: labels.map_or(Ok(BTreeMap::new()), |text| json("the labels of a run", text.as_bytes()))?,
+        error: error.map(|text| json("the error of a run", text.as_bytes())).transpose()?,
+    })
+}
+
+/// From `key, fingerprint, answer, at`.
+pub(super) fn request(row: &SqliteRow) -> Result<StoredRequest, StoreError> {
+    Ok(StoredRequest {
+        key: hash(get(row, 0)?)?,
+        fingerprint: hash(get(row, 1)?)?,
+        answer: get(row, 2)?,
+        at: get(row, 3)?,
+    })
+}
+
+/// Columns of `workflows` that [`workflow`] reads.
+macro_rules! workflow_columns {
+    () => {
+        "namespace, id, revision, source, digest, created_at, created_by"
+    };
+}
+pub(super) use workflow_columns;
+
+pub(super) fn workflow(row: &SqliteRow) -> Result<WorkflowRow, StoreError> {
+    Ok(WorkflowRow {
+        namespace: text(row, 0)?,
+        id: text(row, 1)?,
+        revision: number(row, 2)?,
+        source: get(row, 3)?,
+        digest: get(row, 4)?,
+        created_at: get(row, 5)?,
+        created_by: get(row, 6)?,
+    })
+}
+
+/// From `id, namespace, event, reason, at`.
+pub(super) fn dead_letter(row: &SqliteRow) -> Result<DeadLetter, StoreError> {
+    Ok(DeadLetter {
+        id: uuid(get(row, 0)?)?,
+        namespace: text(row, 1)?,
+        event: get(row, 2)?,
+        reason: get(row, 3)?,
+        at: get(row, 4)?,
+    })
+}

@@ -1,0 +1,106 @@
+//! Definitions. A workflow is deleted while its newest revision is marked so.
+
+use async_trait::async_trait;
+use consort_core::ports::{StoreError, WorkflowRow, WorkflowStore};
+
+use super::SqliteStore;
+use super::rows::{self, failed, workflow_columns};
+use super::runs::read;
+use super::statements::Statement;
+
+#[async_trait]
+impl WorkflowStore for SqliteStore {
+    async fn apply(&self, row: &WorkflowRow) -> Result<WorkflowRow, StoreError> {
+        let insert = "INSERT INTO workflows (namespace, id, revision, source, digest, created_at, created_by) \
+            SELECT ?1, ?2, \
+                coalesce((SELECT max(revision) FROM workflows WHERE namespace = ?1 AND id = ?2), 0) + 1, ?3, ?4, ?5, ?6 \
+            WHERE NOT EXISTS (SELECT 1 FROM workflows WHERE namespace = ?1 AND id = ?2 AND digest = ?4 AND deleted = 0 \
+                AND revision = (SELECT max(revision) FROM workflows WHERE namespace = ?1 AND id = ?2))";
+        let newest = concat!(
+            "SELECT ",
+            workflow_columns!(),
+            " FROM workflows WHERE namespace = ?1 AND id = ?2 ORDER BY revision DESC LIMIT 1"
+        );
+        let insert = Statement::new(insert, |values| {
+            values.add(row.namespace.clone());
+            values.add(row.id.clone());
+            values.add(row.source.as_str());
+            values.add(row.digest.as_str());
+            values.add(row.created_at);
+            values.add(row.created_by.as_str());
+        });
+        let newest = Statement::new(newest, |values| {
+            values.add(row.namespace.clone());
+            values.add(row.id.clone());
+        });
+        let done = self.write(vec![insert, newest]).await?;
+        let stored = done.rows.last().ok_or_else(|| StoreError::Corrupt("an applied workflow is not there".into()))?;
+        rows::workflow(stored)
+    }
+
+    async fn workflow(
+        &self,
+        namespace: &str,
+        id: &str,
+        revision: Option<u64>,
+    ) -> Result<Option<WorkflowRow>, StoreError> {
+        let query = match revision {
+            Some(revision) => sqlx::query(concat!(
+                "SELECT ",
+                workflow_columns!(),
+                " FROM workflows WHERE namespace = ?1 AND id = ?2 AND revision = ?3"
+            ))
+            .bind(namespace)
+            .bind(id)
+            .bind(i64::try_from(revision).unwrap_or(i64::MAX)),
+            None => sqlx::query(concat!(
+                "SELECT ",
+                workflow_columns!(),
+                " FROM workflows WHERE namespace = ?1 AND id = ?2 AND deleted = 0 \
+                 AND revision = (SELECT max(revision) FROM workflows WHERE namespace = ?1 AND id = ?2)"
+            ))
+            .bind(namespace)
+            .bind(id),
+        };
+        let row = query.fetch_optional(&self.readers).await.map_err(failed)?;
+        row.map(|row| rows::workflow(&row)).transpose()
+    }
+
+    async fn workflows(&self, namespace: &str, after: &str, limit: u32) -> Result<Vec<WorkflowRow>, StoreError> {
+        let query = sqlx::query(concat!(
+            "SELECT ",
+            workflow_columns!(),
+            " FROM workflows AS w WHERE namespace = ?1 AND id > ?2 AND deleted = 0 AND revision = \
+             (SELECT max(revision) FROM workflows WHERE namespace = ?1 AND id = w.id) ORDER BY id LIMIT ?3"
+        ));
+        let query = query.bind(namespace).bind(after).bind(i64::from(limit));
+        read(&query.fetch_all(&self.readers).await.map_err(failed)?, rows::workflow)
+    }
+
+    async fn revisions(
+        &self,
+        namespace: &str,
+        id: &str,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<WorkflowRow>, StoreError> {
+        let query = sqlx::query(concat!(
+            "SELECT ",
+            workflow_columns!(),
+            " FROM workflows WHERE namespace = ?1 AND id = ?2 AND revision < ?3 ORDER BY revision DESC LIMIT ?4"
+        ));
+        let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
+        let query = query.bind(namespace).bind(id).bind(before).bind(i64::from(limit));
+        read(&query.fetch_all(&self.readers).await.map_err(failed)?, rows::workflow)
+    }
+
+    async fn delete(&self, namespace: &str, id: &str) -> Result<bool, StoreError> {
+        let sql = "UPDATE workflows SET deleted = 1 WHERE namespace = ?1 AND id = ?2 AND deleted = 0 \
+            AND revision = (SELECT max(revision) FROM workflows WHERE namespace = ?1 AND id = ?2)";
+        let delete = Statement::new(sql, |values| {
+            values.add(namespace);
+            values.add(id);
+        });
+        Ok(self.write(vec![delete]).await?.changed > 0)
+    }
+}

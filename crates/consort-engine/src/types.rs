@@ -38,6 +38,7 @@ pub struct StartRun {
 
 /// Changes a run from outside.
 #[derive(Clone, Debug)]
+#[allow(missing_docs)] // the fields are those of the requests in orchestrator_service.proto
 pub enum RunCommand {
     /// Holds back what has not begun.
     Pause { reason: String },

@@ -10,8 +10,7 @@ use crate::error::Error;
 use crate::event::{Code, DecisionRequested, Fact, Failure};
 use crate::ids::Millis;
 use crate::ports::DecisionState;
-use crate::workflow::{Action, Decide, EvalError};
-fn parse_duration(_: &str) -> Result<std::time::Duration, String> { Err(String::new()) }
+use crate::workflow::{Action, Decide, EvalError, parse_duration};
 
 /// Whether a step or item could begin.
 enum Begun {

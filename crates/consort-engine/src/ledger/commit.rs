@@ -1,0 +1,291 @@
+//! One batch: what was decided becomes rows, the rows become durable, and only then the world is told.
+
+use std::sync::Arc;
+
+use consort_core::Error;
+use consort_core::event::{Published, Record, chain};
+use consort_core::ids::RunId;
+use consort_core::ports::{Batch, Conflict, LogRow, RunRow, RunUpdate, Snapshot, StoreError, StoredRequest};
+use tokio::sync::oneshot;
+
+use super::messages::{AckDue, Outcome, Reply, ReplyTo, To};
+use super::runs::{unavailable, view, wake_at};
+use super::{COMMIT_RETRY, Hot, Ledger};
+use crate::types::Ack;
+
+/// Events after which a snapshot is worth its bytes. Beyond that the distance grows with the history, so that the snapshots
+/// of a long run cost no more than its events.
+const SNAPSHOT_EVENTS: u64 = 256;
+
+/// Events that wait to be published.
+pub(super) struct Publishing {
+    events: Vec<Published>,
+    /// Position of the last of them, once it is known.
+    last: u64,
+    reply: oneshot::Sender<Result<Option<u64>, Error>>,
+}
+
+impl Ledger {
+    pub(super) fn publish(
+        &mut self,
+        events: Vec<Published>,
+        requests: Vec<StoredRequest>,
+        reply: oneshot::Sender<Result<Option<u64>, Error>>,
+    ) {
+        if requests.iter().any(|request| self.keys.contains(&request.key)) {
+            let _ = reply.send(Ok(None));
+            return;
+        }
+        self.keys.extend(requests.iter().map(|request| request.key));
+        self.batch.requests.extend(requests);
+        self.publishing.push(Publishing { events, last: 0, reply });
+    }
+
+    pub(super) fn claim_alone(&mut self, request: StoredRequest, to: ReplyTo) {
+        if !self.keys.insert(request.key) {
+            let _ = to.send(Ok(Outcome::AskAgain));
+            return;
+        }
+        self.replies.push(Reply { run: None, key: Some(request.key), to });
+        self.batch.requests.push(request);
+    }
+
+    pub(super) async fn commit(&mut self) {
+        let sealed = self.seal();
+        let batch = std::mem::take(&mut self.batch);
+        if batch.is_empty() {
+            self.act(batch, sealed);
+            return;
+        }
+        match self.store.commit(&batch).await {
+            Ok(()) => {
+                self.position += batch.log.len() as u64;
+                self.act(batch, sealed);
+            }
+            Err(error) => self.undo(error, sealed).await,
+        }
+    }
+
+    /// Turns what was decided into rows. Answers with the runs of the batch.
+    fn seal(&mut self) -> Vec<RunId> {
+        self.batch.first_position = self.position + 1;
+        let touched = std::mem::take(&mut self.touched);
+        for id in &touched {
+            let Some(hot) = self.hot.get_mut(id) else { continue };
+            hot.touched = false;
+            seal_run(hot, &mut self.batch);
+        }
+        for publishing in &mut self.publishing {
+            self.batch.log.extend(std::mem::take(&mut publishing.events).into_iter().map(LogRow::Published));
+            publishing.last = self.position + self.batch.log.len() as u64;
+        }
+        touched
+    }
+
+    /// The batch is on disk: answer, send, tell.
+    fn act(&mut self, batch: Batch, sealed: Vec<RunId>) {
+        self.tokens = 0;
+        self.keys.clear();
+        self.redo.clear();
+        for Reply { run, to, .. } in std::mem::take(&mut self.replies) {
+            let view = run.and_then(|run| self.hot.get(&run)).map(|hot| Box::new(view(hot)));
+            let _ = to.send(Ok(Outcome::Done(view)));
+        }
+        for publishing in std::mem::take(&mut self.publishing) {
+            let _ = publishing.reply.send(Ok(Some(publishing.last)));
+        }
+        self.send_to_workers();
+        if !batch.log.is_empty() {
+            self.news.committed(batch.first_position, Arc::from(batch.log));
+        }
+        batch.decisions.iter().for_each(|row| self.news.decision(row));
+        std::mem::take(&mut self.told).into_iter().for_each(|news| self.news.agent(news));
+        for id in sealed {
+            self.settle_down(id);
+        }
+        for (id, needs) in std::mem::take(&mut self.fetches) {
+            if self.hot.get(&id).is_some_and(|hot| !hot.run.state().is_over()) {
+                self.send_away(id, needs);
+            }
+        }
+    }
+
+    fn send_to_workers(&mut self) {
+        // One lock and one wake-up per worker and kind, however many messages there are.
+        let mut assignments = std::mem::take(&mut self.assignments).into_iter().peekable();
+        while let Some((worker, first)) = assignments.next() {
+            let outbox = self.dispatcher.worker(worker).and_then(|w| w.outbox.clone());
+            let mut more = vec![first];
+            while let Some((_, next)) = assignments.next_if(|(other, _)| *other == worker) {
+                more.push(next);
+            }
+            if let Some(outbox) = outbox {
+                outbox.put(|out| out.assignments.append(&mut more));
+            }
+        }
+        for (worker, cancel) in std::mem::take(&mut self.cancels) {
+            if let Some(outbox) = self.dispatcher.worker(worker).and_then(|w| w.outbox.clone()) {
+                outbox.put(|out| out.cancels.push(cancel));
+            }
+        }
+        let mut acks = std::mem::take(&mut self.acks).into_iter().peekable();
+        while let Some(AckDue { to, lease, outcome }) = acks.next() {
+            let worker = match to {
+                To::Caller(reply) => {
+                    let _ = reply.send(outcome);
+                    continue;
+                }
+                To::Worker(worker) => worker,
+            };
+            let Some(w) = self.dispatcher.worker(worker) else { continue };
+            let namespace = w.name.0.clone();
+            let mut batch = vec![Ack { namespace: namespace.clone(), lease, outcome }];
+            let mine = |due: &AckDue| matches!(due.to, To::Worker(other) if other == worker);
+            while let Some(AckDue { lease, outcome, .. }) = acks.next_if(mine) {
+                batch.push(Ack { namespace: namespace.clone(), lease, outcome });
+            }
+            if let Some(outbox) = &w.outbox {
+                outbox.put(|out| out.acks.append(&mut batch));
+            }
+        }
+    }
+
+    /// Tells who waits for a run that is over, and lets go of runs that need no memory.
+    fn settle_down(&mut self, id: RunId) {
+        let Some(hot) = self.hot.get_mut(&id) else { return };
+        if hot.run.state().is_over() {
+            if let Some(waiting) = self.waiters.remove(&id) {
+                for waiter in waiting {
+                    let _ = waiter.send(view(hot));
+                }
+            }
+            self.hot.remove(&id);
+            return;
+        }
+        let sleeps = matches!(hot.run.state(), consort_core::run::RunState::Waiting) || hot.run.is_paused();
+        if sleeps && !hot.idle {
+            hot.idle = true;
+            self.idle.push_back(id);
+        }
+        while self.idle.len() > self.options.idle_runs {
+            let Some(oldest) = self.idle.pop_front() else { break };
+            let Some(hot) = self.hot.get_mut(&oldest) else { continue };
+            hot.idle = false;
+            let soon = self.now + 2 * super::HORIZON.as_millis() as i64;
+            let asleep = matches!(hot.run.state(), consort_core::run::RunState::Waiting)
+                && hot.run.next_wake().is_none_or(|wake| wake > soon);
+            if asleep && !hot.touched {
+                self.hot.remove(&oldest);
+            }
+        }
+    }
+
+    /// The commit failed: memory goes back to what the disk has.
+    async fn undo(&mut self, error: StoreError, sealed: Vec<RunId>) {
+        let conflict = match &error {
+            StoreError::Conflict(conflict) => Some(conflict),
+            other => {
+                tracing::error!(error = %other, "nothing could be written; trying again");
+                None
+            }
+        };
+        for (_, assignment) in std::mem::take(&mut self.assignments) {
+            self.dispatcher.let_go(assignment.lease.token, self.now, None);
+        }
+        for id in sealed {
+            if let Some(hot) = self.hot.remove(&id) {
+                if hot.stored.is_some() {
+                    self.away.entry(id).or_default();
+                    self.send_for(id);
+                } else {
+                    self.waiters.remove(&id);
+                }
+            }
+        }
+        for reply in std::mem::take(&mut self.replies) {
+            let _ = reply.to.send(verdict(&error, conflict, reply.key));
+        }
+        for publishing in std::mem::take(&mut self.publishing) {
+            let answer = if conflict.is_some() { Ok(None) } else { Err(unavailable(&error)) };
+            let _ = publishing.reply.send(answer);
+        }
+        for AckDue { to, .. } in std::mem::take(&mut self.acks) {
+            if let To::Caller(reply) = to {
+                let _ = reply.send(Err(Error::unavailable("the answer could not be recorded yet", COMMIT_RETRY)));
+            }
+        }
+        let retry_later = conflict.is_none();
+        self.cancels.clear();
+        self.told.clear();
+        self.fetches.clear();
+        self.keys.clear();
+        self.tokens = 0;
+        if retry_later {
+            tokio::time::sleep(COMMIT_RETRY).await;
+        }
+        for message in std::mem::take(&mut self.redo) {
+            let _ = self.own.send(message);
+        }
+    }
+}
+
+fn verdict(error: &StoreError, conflict: Option<&Conflict>, key: Option<[u8; 16]>) -> Result<Outcome, Error> {
+    let Some(conflict) = conflict else { return Err(unavailable(error)) };
+    let taken = conflict.requests.iter().find(|stored| Some(stored.key) == key);
+    Ok(taken.map_or(Outcome::AskAgain, |stored| Outcome::Repeated(stored.clone())))
+}
+
+fn seal_run(hot: &mut Hot, batch: &mut Batch) {
+    let run = &hot.run;
+    let (created_at, updated_at, ended_at) = run.times();
+    if !hot.pending.is_empty() {
+        let entries = std::mem::take(&mut hot.pending);
+        let body = serde_json::to_vec(&entries).expect("facts have string keys only");
+        let count = entries.len() as u32;
+        hot.hash = chain(&hot.hash, &body);
+        batch.log.push(LogRow::Run(Record {
+            run: run.id,
+            namespace: run.namespace().clone(),
+            root: run.root(),
+            sequence: run.sequence() + 1 - u64::from(count),
+            count,
+            at: updated_at,
+            body,
+            hash: hot.hash,
+        }));
+    }
+    let (state, wake_at) = (run.state(), wake_at(run));
+    match hot.stored {
+        None => batch.created.push(RunRow {
+            id: run.id,
+            namespace: run.namespace().clone(),
+            workflow: run.workflow().clone(),
+            revision: run.revision(),
+            state,
+            sequence: run.sequence(),
+            created_at,
+            updated_at,
+            ended_at,
+            wake_at,
+            parent: run.parent().map(|p| p.run),
+            labels: run.labels().clone(),
+            error: run.error().cloned(),
+        }),
+        Some(stored) if stored != (state, wake_at) => batch.updated.push(RunUpdate {
+            id: run.id,
+            state,
+            updated_at,
+            ended_at,
+            wake_at,
+            error: run.error().cloned(),
+        }),
+        Some(_) => {}
+    }
+    hot.stored = Some((state, wake_at));
+    let distance = run.sequence() - hot.snapshot;
+    if distance >= SNAPSHOT_EVENTS.max(hot.snapshot / 2) && !state.is_over() {
+        hot.snapshot = run.sequence();
+        let (sequence, hash) = (run.sequence(), hot.hash);
+        batch.snapshots.push(Snapshot { run: run.id, sequence, hash, body: run.snapshot() });
+    }
+}

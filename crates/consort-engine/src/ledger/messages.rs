@@ -1,0 +1,168 @@
+//! What the ledger is asked to do.
+
+use std::sync::Arc;
+
+use consort_core::Error;
+use consort_core::event::{Published, RunStarted};
+use consort_core::ids::RunId;
+use consort_core::ports::{StoreError, StoredRequest};
+use consort_core::run::{Command, Transition};
+use consort_core::workflow::Workflow;
+use tokio::sync::oneshot;
+
+use super::Hot;
+use crate::dispatcher::WorkerId;
+use crate::loader::{Fetched, Loaded};
+use crate::outbox::Outbox;
+use crate::types::{AgentView, Answer, FromWorker, Hello, LeaseRef, RunView, TaskView, WorkerView};
+
+/// What became of a request.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It was done; the run as it is now, if it is about one.
+    Done(Option<Box<RunView>>),
+    /// It had been done before; this is what was stored then.
+    Repeated(StoredRequest),
+    /// A commit failed on somebody else's account; ask again.
+    AskAgain,
+}
+
+pub(crate) type ReplyTo = oneshot::Sender<Result<Outcome, Error>>;
+
+/// A reply that is due once the batch is on disk.
+pub(super) struct Reply {
+    pub run: Option<RunId>,
+    pub key: Option<[u8; 16]>,
+    pub to: ReplyTo,
+}
+
+/// An acknowledgement that is due once the batch is on disk.
+pub(super) struct AckDue {
+    pub to: To,
+    pub lease: LeaseRef,
+    pub outcome: Result<bool, Error>,
+}
+
+/// Who is told what became of an answer.
+pub(crate) enum To {
+    /// A worker's stream.
+    Worker(WorkerId),
+    /// A caller.
+    Caller(oneshot::Sender<Result<bool, Error>>),
+}
+
+/// Begins a run.
+pub(crate) struct Start {
+    pub id: RunId,
+    pub started: RunStarted,
+    pub definition: Arc<Workflow>,
+    pub request: Option<StoredRequest>,
+    pub reply: ReplyTo,
+    /// Told when the run is over.
+    pub over: Option<oneshot::Sender<RunView>>,
+}
+
+/// Changes a run from outside.
+pub(crate) struct Change {
+    pub run: RunId,
+    /// The tenant that the caller named; another tenant's run is not found.
+    pub namespace: Arc<str>,
+    pub command: Command,
+    pub request: Option<StoredRequest>,
+    pub reply: ReplyTo,
+}
+
+/// A worker that is attached.
+pub(crate) struct Attached {
+    pub id: WorkerId,
+    pub resumed: Vec<LeaseRef>,
+}
+
+/// A run that comes back.
+pub(crate) enum Back {
+    /// From the store.
+    Loaded(Result<Option<Box<Loaded>>, StoreError>),
+    /// From evaluation off the ledger's thread.
+    Evaluated(Box<Hot>, Box<Result<Transition, Error>>, Fetched),
+    /// What it needs could not be fetched now.
+    NotFetched(Box<Hot>, StoreError),
+}
+
+pub(crate) enum Message {
+    Start(Box<Start>),
+    Change(Box<Change>),
+    /// A command that nobody waits for.
+    Do(RunId, Command),
+    Answer {
+        answer: Answer,
+        namespace: Option<Arc<str>>,
+        to: To,
+    },
+    View {
+        run: RunId,
+        reply: oneshot::Sender<Option<RunView>>,
+    },
+    /// Asks to be told when the run is over; the sender is dropped if it is.
+    Wait {
+        run: RunId,
+        over: oneshot::Sender<RunView>,
+    },
+    /// Answers with the cursor behind the events, or nothing if the commit failed on somebody else's account.
+    Publish {
+        events: Vec<Published>,
+        requests: Vec<StoredRequest>,
+        reply: oneshot::Sender<Result<Option<u64>, Error>>,
+    },
+    /// Uses up a request id.
+    Claim {
+        request: StoredRequest,
+        reply: ReplyTo,
+    },
+    NewestChanged {
+        namespace: Arc<str>,
+        workflow: Arc<str>,
+    },
+    Back(RunId, Back),
+
+    Attach {
+        hello: Box<Hello>,
+        outbox: Arc<Outbox>,
+        reply: oneshot::Sender<Attached>,
+    },
+    Detach {
+        worker: WorkerId,
+        outbox: Arc<Outbox>,
+    },
+    From {
+        worker: WorkerId,
+        from: FromWorker,
+    },
+    /// Lets a worker without a stream take this many tasks more; 0 takes the permission back.
+    Grant {
+        worker: WorkerId,
+        more: u32,
+        reply: oneshot::Sender<()>,
+    },
+    Agents {
+        namespace: Arc<str>,
+        reply: oneshot::Sender<Vec<AgentView>>,
+    },
+    AgentTasks {
+        namespace: Arc<str>,
+        agent: Arc<str>,
+        reply: oneshot::Sender<Option<Vec<TaskView>>>,
+    },
+    Workers {
+        namespace: Arc<str>,
+        reply: oneshot::Sender<Vec<WorkerView>>,
+    },
+    Leases {
+        worker: WorkerId,
+        reply: oneshot::Sender<Vec<LeaseRef>>,
+    },
+    Drain {
+        namespace: Arc<str>,
+        worker: Arc<str>,
+        reply: oneshot::Sender<Option<WorkerView>>,
+    },
+}

@@ -1,0 +1,295 @@
+//! The ledger: the only writer of run state.
+//!
+//! ```text
+//! take what has queued up ─▶ decide in memory ─▶ hand out ready tasks ─▶ one commit ─▶ answer, send, tell
+//! ```
+//!
+//! Runs that are not in memory, or that need values from the store, are away: what comes for them is parked until they
+//! are back, and nothing else waits. If a commit fails, every run that it touched is dropped from memory and read again,
+//! so memory never runs ahead of the disk; callers are told to try again, and workers' answers are tried again here.
+
+mod commit;
+mod messages;
+mod runs;
+mod workers;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use consort_core::Json;
+use consort_core::ids::{Millis, RunId};
+use consort_core::ports::{Batch, News, Store};
+use consort_core::run::{Child, Context, Needs, Run, RunState};
+use rand::RngExt;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::definitions::Definitions;
+use crate::dispatcher::{Dispatcher, WorkerId};
+use crate::loader::Loader;
+use crate::options::Options;
+use crate::types::{Assignment, Cancel, Progress, RunView};
+
+pub(crate) use messages::{Change, Message, Outcome, Start, To};
+pub(crate) use runs::view_run;
+
+/// Messages decided in one batch.
+const MAX_BATCH: usize = 4_096;
+/// Runs read from the store at once.
+const MAX_LOADS: usize = 16;
+/// Messages that may be parked for runs that are away, in all.
+const MAX_PARKED: usize = 100_000;
+/// How far ahead sleeping runs are brought back.
+const HORIZON: Duration = Duration::from_secs(30);
+/// How often sleeping runs and silent workers are looked for.
+const ROUND: Duration = Duration::from_millis(500);
+/// Delay before a failed commit is tried again.
+const COMMIT_RETRY: Duration = Duration::from_millis(200);
+
+/// A run in memory.
+pub(crate) struct Hot {
+    pub run: Run,
+    /// Hash of the last record.
+    pub hash: [u8; 32],
+    /// Number of the last event of the newest snapshot.
+    pub snapshot: u64,
+    /// Events decided in this batch.
+    pub pending: Vec<consort_core::event::Entry>,
+    /// State and wake-up time as the store has them; absent for a run that begins in this batch.
+    pub stored: Option<(RunState, Option<Millis>)>,
+    /// How far its steps are, as workers last said.
+    pub progress: HashMap<consort_core::ids::StepKey, Progress>,
+    /// The earliest wake-up that is in the heap.
+    pub alarm: Option<Millis>,
+    /// Whether it is in this batch.
+    pub touched: bool,
+    /// Whether it stands among the idle.
+    pub idle: bool,
+}
+
+impl Hot {
+    pub(crate) fn new(run: Run) -> Hot {
+        Hot {
+            run,
+            hash: [0; 32],
+            snapshot: 0,
+            pending: Vec::new(),
+            stored: None,
+            progress: HashMap::new(),
+            alarm: None,
+            touched: false,
+            idle: false,
+        }
+    }
+}
+
+pub(crate) struct Ledger {
+    store: Arc<dyn Store>,
+    news: Arc<dyn News>,
+    loader: Loader,
+    options: Options,
+    inbox: mpsc::Receiver<Message>,
+    /// For what comes back from tasks of this ledger's own.
+    own: mpsc::UnboundedSender<Message>,
+    own_inbox: mpsc::UnboundedReceiver<Message>,
+    loads: Arc<Semaphore>,
+
+    hot: HashMap<RunId, Hot>,
+    /// Runs that are away, with what waits for them.
+    away: HashMap<RunId, Vec<Message>>,
+    parked: usize,
+    idle: VecDeque<RunId>,
+    alarms: BinaryHeap<Reverse<(Millis, RunId)>>,
+    waiters: HashMap<RunId, Vec<oneshot::Sender<RunView>>>,
+    dispatcher: Dispatcher,
+    newest: HashMap<Arc<str>, HashMap<Arc<str>, Option<Child>>>,
+    no_blobs: HashMap<Arc<str>, Json>,
+    rng: rand::rngs::SmallRng,
+
+    now: Millis,
+    next_look: Millis,
+    position: u64,
+    tokens: u64,
+    batch: Batch,
+    touched: Vec<RunId>,
+    replies: Vec<messages::Reply>,
+    acks: Vec<messages::AckDue>,
+    assignments: Vec<(WorkerId, Assignment)>,
+    cancels: Vec<(WorkerId, Cancel)>,
+    publishing: Vec<commit::Publishing>,
+    redo: Vec<Message>,
+    keys: HashSet<[u8; 16]>,
+    internal: VecDeque<Message>,
+    fetches: Vec<(RunId, Needs)>,
+    told: Vec<consort_core::ports::AgentNews>,
+}
+
+impl Ledger {
+    /// A ledger over a store whose last position is `position`.
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        news: Arc<dyn News>,
+        definitions: Arc<Definitions>,
+        options: Options,
+        inbox: mpsc::Receiver<Message>,
+        position: u64,
+    ) -> Ledger {
+        let loader = Loader { store: Arc::clone(&store), definitions };
+        let (own, own_inbox) = mpsc::unbounded_channel();
+        Ledger {
+            store,
+            news,
+            loader,
+            options,
+            inbox,
+            own,
+            own_inbox,
+            loads: Arc::new(Semaphore::new(MAX_LOADS)),
+            hot: HashMap::new(),
+            away: HashMap::new(),
+            parked: 0,
+            idle: VecDeque::new(),
+            alarms: BinaryHeap::new(),
+            waiters: HashMap::new(),
+            dispatcher: Dispatcher::default(),
+            newest: HashMap::new(),
+            no_blobs: HashMap::new(),
+            rng: rand::make_rng(),
+            now: now(),
+            next_look: 0,
+            position,
+            tokens: 0,
+            batch: Batch::default(),
+            touched: Vec::new(),
+            replies: Vec::new(),
+            acks: Vec::new(),
+            assignments: Vec::new(),
+            cancels: Vec::new(),
+            publishing: Vec::new(),
+            redo: Vec::new(),
+            keys: HashSet::new(),
+            internal: VecDeque::new(),
+            fetches: Vec::new(),
+            told: Vec::new(),
+        }
+    }
+
+    /// Brings back every run that has work in hand. Runs that sleep longer stay where they are.
+    pub(crate) async fn recover(&mut self) -> Result<u64, consort_core::ports::StoreError> {
+        let until = now() + HORIZON.as_millis() as Millis;
+        let due = self.store.due(until, u32::MAX).await?;
+        for id in &due {
+            if let Some(loaded) = self.loader.load(*id).await? {
+                self.now = now();
+                self.adopt(loaded);
+            }
+        }
+        Ok(due.len() as u64)
+    }
+
+    /// Works until it is cancelled; what has queued up by then is still decided and committed.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut queue = Vec::with_capacity(MAX_BATCH);
+        let mut round = tokio::time::interval(ROUND);
+        round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let alarm = self.next_alarm();
+            tokio::select! {
+                biased;
+                Some(message) = self.own_inbox.recv() => queue.push(message),
+                n = self.inbox.recv_many(&mut queue, MAX_BATCH) => if n == 0 { break },
+                () = sleep_until(alarm) => {}
+                _ = round.tick() => self.look_around(),
+                () = stop.cancelled() => {
+                    self.inbox.close();
+                    if self.inbox.is_empty() { break }
+                }
+            }
+            while queue.len() < MAX_BATCH {
+                match self.own_inbox.try_recv() {
+                    Ok(message) => queue.push(message),
+                    Err(_) => break,
+                }
+            }
+            self.now = now().max(self.now);
+            for message in queue.drain(..) {
+                self.take(message);
+            }
+            self.ring_alarms();
+            self.settle();
+            self.hand_out();
+            self.commit().await;
+        }
+        tracing::debug!("the ledger is closed");
+    }
+
+    /// Works off what the batch itself has brought about.
+    fn settle(&mut self) {
+        while let Some(message) = self.internal.pop_front() {
+            self.take(message);
+        }
+    }
+
+    fn next_alarm(&self) -> Option<Millis> {
+        self.alarms.peek().map(|Reverse((at, _))| *at)
+    }
+
+    fn ring_alarms(&mut self) {
+        while let Some(Reverse((at, run))) = self.alarms.peek().copied() {
+            if at > self.now {
+                break;
+            }
+            self.alarms.pop();
+            if let Some(hot) = self.hot.get_mut(&run) {
+                hot.alarm = None;
+                match hot.run.next_wake() {
+                    Some(wake) if wake <= self.now => self.tick(run),
+                    _ => self.set_alarm(run),
+                }
+            }
+        }
+    }
+
+    fn set_alarm(&mut self, id: RunId) {
+        let Some(hot) = self.hot.get_mut(&id) else { return };
+        let Some(wake) = hot.run.next_wake() else { return };
+        if hot.alarm.is_none_or(|alarm| wake < alarm) {
+            hot.alarm = Some(wake);
+            self.alarms.push(Reverse((wake, id)));
+        }
+    }
+
+    /// Time and chance for a transition that needs no fetched values.
+    fn chance(&mut self) -> f64 {
+        self.rng.random()
+    }
+
+    fn children(&mut self, namespace: &Arc<str>) -> &HashMap<Arc<str>, Option<Child>> {
+        self.newest.entry(namespace.clone()).or_default()
+    }
+}
+
+/// Milliseconds since the epoch, by the system's clock.
+pub(crate) fn now() -> Millis {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| d.as_millis() as Millis)
+}
+
+async fn sleep_until(at: Option<Millis>) {
+    match at {
+        Some(at) => tokio::time::sleep(Duration::from_millis((at - now()).max(0) as u64)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A context for a transition.
+fn context<'a>(
+    now: Millis,
+    chance: f64,
+    blobs: &'a HashMap<Arc<str>, Json>,
+    workflows: &'a HashMap<Arc<str>, Option<Child>>,
+) -> Context<'a> {
+    Context { now, chance, blobs, workflows }
+}

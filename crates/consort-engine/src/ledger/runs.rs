@@ -1,0 +1,593 @@
+//! Runs: beginning, changing, leaving and coming back.
+
+use std::collections::hash_map::Entry as Place;
+use std::sync::Arc;
+
+use consort_core::event::{Entry, Fact, Parent, RunStarted};
+use consort_core::ids::{RunId, StepKey};
+use consort_core::ports::{AgentNews, Said};
+use consort_core::run::{Command, Needs, Run, RunState, StepState, Transition};
+use consort_core::{Error, Kind};
+
+use super::messages::{AckDue, Back, Change, Message, Reply, Start, To};
+use super::{Hot, Ledger, MAX_PARKED, context};
+use crate::dispatcher::{Name, Ready};
+use crate::loader::{Fetched, Loaded, outcome};
+use crate::types::{Answer, Cancel, LeaseRef, RunView, StepView, TaskOutcome};
+
+impl Ledger {
+    pub(super) fn take(&mut self, message: Message) {
+        match message {
+            Message::Start(start) => self.start(*start),
+            Message::Change(change) => self.change(*change),
+            Message::Do(run, command) => self.on_run(run, Message::Do(run, command), |ledger, message| {
+                if let Message::Do(run, command) = message {
+                    ledger.quietly(run, command);
+                }
+            }),
+            Message::Answer { answer, namespace, to } => self.answer(answer, namespace, to),
+            Message::View { run, reply } => {
+                let view = self.hot.get(&run).map(|hot| view(hot));
+                let _ = reply.send(view);
+            }
+            Message::Wait { run, over } => {
+                let waiting = self.waiters.entry(run).or_default();
+                waiting.retain(|other| !other.is_closed());
+                waiting.push(over);
+            }
+            Message::Publish { events, requests, reply } => self.publish(events, requests, reply),
+            Message::Claim { request, reply } => self.claim_alone(request, reply),
+            Message::NewestChanged { namespace, workflow } => {
+                if let Some(newest) = self.newest.get_mut(&namespace) {
+                    newest.remove(&workflow);
+                }
+            }
+            Message::Back(run, back) => self.back(run, back),
+            other => self.take_from_worker(other),
+        }
+    }
+
+    fn start(&mut self, start: Start) {
+        let Start { id, started, definition, request, reply, over } = start;
+        if self.hot.len() + self.away.len() >= self.options.max_live_runs {
+            let text = format!("{} runs are live; wait until some are over", self.options.max_live_runs);
+            let _ = reply.send(Err(Error::new(Kind::ResourceExhausted, "TOO_MANY_RUNS", text)));
+            return;
+        }
+        if !self.claim(request.as_ref()) {
+            let _ = reply.send(Ok(super::Outcome::AskAgain));
+            return;
+        }
+        match self.begin(id, definition, started) {
+            Ok(()) => {
+                let key = request.as_ref().map(|r| r.key);
+                self.batch.requests.extend(request);
+                if let Some(over) = over {
+                    self.waiters.entry(id).or_default().push(over);
+                }
+                self.replies.push(Reply { run: Some(id), key, to: reply });
+            }
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    /// Takes a request key for this batch; false if another request of this batch has it.
+    fn claim(&mut self, request: Option<&consort_core::ports::StoredRequest>) -> bool {
+        request.is_none_or(|request| self.keys.insert(request.key))
+    }
+
+    /// Begins a run, and its child runs.
+    fn begin(
+        &mut self,
+        id: RunId,
+        definition: Arc<consort_core::workflow::Workflow>,
+        started: RunStarted,
+    ) -> Result<(), Error> {
+        let (now, chance) = (self.now, self.chance());
+        let namespace = started.namespace.clone();
+        self.newest.entry(namespace.clone()).or_default();
+        let cx = context(now, chance, &self.no_blobs, &self.newest[&namespace]);
+        let (run, transition) = Run::start(id, definition, started, &cx)?;
+        self.hot.insert(id, Hot::new(run));
+        self.absorb(id, transition, None);
+        Ok(())
+    }
+
+    fn change(&mut self, change: Change) {
+        let run = change.run;
+        self.on_run(run, Message::Change(Box::new(change)), |ledger, message| {
+            let Message::Change(change) = message else { return };
+            let Change { run, namespace, command, request, reply } = *change;
+            let Some(hot) = ledger.hot.get(&run) else { return };
+            if *hot.run.namespace() != namespace {
+                let _ = reply.send(Err(Error::not_found("run", run)));
+                return;
+            }
+            if !ledger.claim(request.as_ref()) {
+                let _ = reply.send(Ok(super::Outcome::AskAgain));
+                return;
+            }
+            match ledger.decide(run, command, None) {
+                Ok(_) => {
+                    let key = request.as_ref().map(|r| r.key);
+                    ledger.batch.requests.extend(request);
+                    ledger.touch(run);
+                    ledger.replies.push(Reply { run: Some(run), key, to: reply });
+                }
+                Err(error) => drop(reply.send(Err(error))),
+            }
+        });
+    }
+
+    pub(super) fn answer(&mut self, answer: Answer, namespace: Option<Arc<str>>, to: To) {
+        let run = answer.lease.run;
+        self.on_run(run, Message::Answer { answer, namespace, to }, |ledger, message| {
+            let Message::Answer { answer, namespace, to } = message else { return };
+            let Answer { lease, result } = answer;
+            if let (Some(named), Some(hot)) = (&namespace, ledger.hot.get(&lease.run)) {
+                if named != hot.run.namespace() {
+                    ledger.acks.push(AckDue { to, outcome: Err(Error::not_found("run", lease.run)), lease });
+                    return;
+                }
+            }
+            if let To::Worker(worker) = to {
+                let answer = Answer { lease: lease.clone(), result: result.clone() };
+                ledger.redo.push(Message::Answer { answer, namespace, to: To::Worker(worker) });
+            }
+            let (step, token) = (lease.step.clone(), lease.token);
+            let command = match result {
+                Ok(output) => Command::Complete { step, token, output },
+                Err(f) => {
+                    Command::Fail { step, token, error: f.failure, retryable: f.retryable, retry_after: f.retry_after }
+                }
+            };
+            let outcome = ledger.decide(lease.run, command, Some(token));
+            ledger.acks.push(AckDue { to, lease, outcome });
+        });
+    }
+
+    /// Decides a command for a hot run. `answered` is the lease whose worker needs no telling. True if the step will be tried again.
+    pub(super) fn decide(&mut self, id: RunId, command: Command, answered: Option<u64>) -> Result<bool, Error> {
+        let (now, chance) = (self.now, self.chance());
+        let Some(hot) = self.hot.get_mut(&id) else { return Err(Error::not_found("run", id)) };
+        let namespace = hot.run.namespace().clone();
+        let workflows = self.newest.entry(namespace).or_default();
+        let cx = context(now, chance, &self.no_blobs, workflows);
+        let transition = hot.run.decide(command, &cx)?;
+        let will_retry = transition.will_retry;
+        self.absorb(id, transition, answered);
+        Ok(will_retry)
+    }
+
+    /// Decides a command that nobody waits for.
+    pub(super) fn quietly(&mut self, id: RunId, command: Command) {
+        if let Err(error) = self.decide(id, command, None) {
+            if error.kind == Kind::Internal {
+                tracing::error!(run = %id, %error, "a run is stuck; its history stands, please report this");
+            }
+        }
+    }
+
+    pub(super) fn tick(&mut self, id: RunId) {
+        self.quietly(id, Command::Tick);
+        self.set_alarm(id);
+    }
+
+    /// Makes a transition part of the batch: events to store, tasks to queue, leases to end, children to begin.
+    fn absorb(&mut self, id: RunId, transition: Transition, answered: Option<u64>) {
+        let Transition { entries, blobs, needs, revoked, orphans, decisions, .. } = transition;
+        let blobs = blobs.into_iter().map(|(blob, text)| (blob, text.as_str().as_bytes().to_vec()));
+        self.batch.blobs.extend(blobs);
+        self.batch.decisions.extend(decisions);
+        if !needs.is_empty() {
+            self.fetches.push((id, needs));
+        }
+        if entries.is_empty() {
+            return;
+        }
+        self.touch(id);
+        let Some(hot) = self.hot.get(&id) else { return };
+        let (namespace, root) = (hot.run.namespace().clone(), hot.run.root());
+        let depth = hot.run.parent().map_or(0, |p| p.depth) + 1;
+        let (over, parent) = (hot.run.state().is_over(), hot.run.parent().cloned());
+        for entry in &entries {
+            self.follow(id, &namespace, root, depth, entry, answered);
+        }
+        for gone in revoked {
+            let held = self.dispatcher.let_go(gone.token, self.now, Some(TaskOutcome::Cancelled));
+            if let Some((worker, _)) = held {
+                let lease = LeaseRef { run: id, step: gone.step, attempt: gone.attempt, token: gone.token };
+                self.cancels.push((worker, Cancel { namespace: namespace.clone(), lease, reason: gone.reason }));
+            }
+        }
+        for child in orphans {
+            let reason = "the run that waited for it is over".to_owned();
+            self.internal.push_back(Message::Do(child, Command::Cancel { reason }));
+        }
+        if let Some(hot) = self.hot.get_mut(&id) {
+            hot.pending.extend(entries);
+        }
+        if over {
+            if let (Some(parent), Some(hot)) = (parent, self.hot.get(&id)) {
+                if let Some(outcome) = outcome(&hot.run) {
+                    let command = Command::ChildOver { step: parent.step, child: id, outcome };
+                    self.internal.push_back(Message::Do(parent.run, command));
+                    if !self.hot.contains_key(&parent.run) {
+                        self.batch.wake.push((parent.run, self.now));
+                    }
+                }
+            }
+        }
+        self.set_alarm(id);
+    }
+
+    /// What an event means for the dispatcher and for other runs.
+    fn follow(
+        &mut self,
+        id: RunId,
+        namespace: &Arc<str>,
+        root: RunId,
+        depth: u32,
+        entry: &Entry,
+        answered: Option<u64>,
+    ) {
+        let Some(step) = &entry.step else {
+            if matches!(entry.fact, Fact::RunResumed) {
+                self.queue_ready(id);
+            }
+            return;
+        };
+        match &entry.fact {
+            Fact::StepScheduled { agent, attempt, .. } => {
+                let ready = Ready { run: id, step: step.clone(), attempt: *attempt };
+                self.dispatcher.ready((namespace.clone(), agent.clone()), ready);
+            }
+            Fact::StepSucceeded { token: Some(token), .. } => {
+                self.dispatcher.let_go(*token, self.now, Some(TaskOutcome::Succeeded));
+                self.forget_progress(id, step);
+            }
+            Fact::StepRetryScheduled { token: Some(token), error, .. }
+            | Fact::StepFailed { token: Some(token), error, .. } => {
+                debug_assert!(answered.is_none() || answered == Some(*token), "only the answered lease ends here");
+                self.dispatcher.let_go(*token, self.now, Some(TaskOutcome::Failed(error.clone())));
+                self.forget_progress(id, step);
+            }
+            Fact::StepLeaseLost { token, reason } => {
+                self.dispatcher.let_go(*token, self.now, Some(TaskOutcome::Lost(*reason)));
+                self.forget_progress(id, step);
+            }
+            Fact::StepReported { report } => self.tell(id, namespace, step, Said::Report(report.clone())),
+            Fact::ChildStarted { child, workflow, revision, inputs } => {
+                let started = RunStarted {
+                    namespace: namespace.clone(),
+                    workflow: workflow.clone(),
+                    revision: *revision,
+                    inputs: inputs.clone(),
+                    parent: Some(Parent { run: id, step: step.clone(), root, depth }),
+                    labels: std::collections::BTreeMap::new(),
+                };
+                let newest = self.children(namespace).get(workflow).cloned().flatten();
+                let Some(definition) = newest.filter(|c| c.revision == *revision).map(|c| c.definition) else {
+                    tracing::error!(run = %id, %workflow, revision, "a child's definition is gone from memory");
+                    return;
+                };
+                if let Err(error) = self.begin(*child, definition, started) {
+                    tracing::error!(run = %id, %child, %error, "a child could not begin");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Queues what a pause held back.
+    fn queue_ready(&mut self, id: RunId) {
+        let Some(hot) = self.hot.get(&id) else { return };
+        for (step, agent) in hot.run.ready() {
+            let attempt = hot.run.unit(&step).map_or(0, |unit| unit.attempt);
+            self.dispatcher.ready((hot.run.namespace().clone(), agent), Ready { run: id, step, attempt });
+        }
+    }
+
+    fn forget_progress(&mut self, id: RunId, step: &StepKey) {
+        if let Some(hot) = self.hot.get_mut(&id) {
+            if !hot.progress.is_empty() {
+                hot.progress.remove(step);
+            }
+        }
+    }
+
+    /// Keeps what an agent said for those who follow it.
+    pub(super) fn tell(&mut self, run: RunId, namespace: &Arc<str>, step: &StepKey, said: Said) {
+        let Some(task) = self.hot.get(&run).and_then(|hot| hot.run.task(step)) else { return };
+        self.told.push(AgentNews {
+            namespace: namespace.clone(),
+            agent: task.agent,
+            run,
+            step: step.clone(),
+            attempt: task.attempt,
+            at: self.now,
+            said,
+        });
+    }
+
+    pub(super) fn touch(&mut self, id: RunId) {
+        if let Some(hot) = self.hot.get_mut(&id) {
+            if !hot.touched {
+                hot.touched = true;
+                self.touched.push(id);
+            }
+        }
+    }
+
+    /// Does something with a run that is in memory; parks it, and sends for the run, if it is not.
+    fn on_run(&mut self, id: RunId, message: Message, act: fn(&mut Ledger, Message)) {
+        if self.hot.contains_key(&id) {
+            return act(self, message);
+        }
+        if self.parked >= MAX_PARKED {
+            let error =
+                Error::new(Kind::ResourceExhausted, "BUSY", "too many runs are being read; try again in a moment");
+            return self.refuse(message, &error);
+        }
+        self.parked += 1;
+        match self.away.entry(id) {
+            Place::Occupied(mut parked) => parked.get_mut().push(message),
+            Place::Vacant(place) => {
+                place.insert(vec![message]);
+                self.send_for(id);
+            }
+        }
+    }
+
+    /// Tells whoever waits for a message that it cannot be done. A worker's answer is tried again if that can help.
+    fn refuse(&mut self, message: Message, error: &Error) {
+        match message {
+            Message::Start(start) => drop(start.reply.send(Err(error.clone()))),
+            Message::Change(change) => drop(change.reply.send(Err(error.clone()))),
+            Message::Answer { to: to @ To::Worker(_), answer, namespace } if error.retryable() => {
+                let own = self.own.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(super::COMMIT_RETRY).await;
+                    let _ = own.send(Message::Answer { to, answer, namespace });
+                });
+            }
+            Message::Answer { to, answer, .. } => {
+                self.acks.push(AckDue { to, lease: answer.lease, outcome: Err(error.clone()) });
+            }
+            _ => {}
+        }
+    }
+
+    /// Has a run read from the store.
+    pub(super) fn send_for(&mut self, id: RunId) {
+        let (loader, own, loads) = (self.loader.clone(), self.own.clone(), Arc::clone(&self.loads));
+        tokio::spawn(async move {
+            let _permit = loads.acquire().await;
+            let loaded = loader.load(id).await.map(|loaded| loaded.map(Box::new));
+            let _ = own.send(Message::Back(id, Back::Loaded(loaded)));
+        });
+    }
+
+    /// Sends a run away to be evaluated with values that must be fetched.
+    pub(super) fn send_away(&mut self, id: RunId, needs: Needs) {
+        let Some(hot) = self.hot.remove(&id) else { return };
+        self.away.insert(id, Vec::new());
+        let (loader, own, chance) = (self.loader.clone(), self.own.clone(), self.chance());
+        tokio::spawn(async move {
+            let fetched = loader.fetch(hot.run.namespace(), &needs).await;
+            let back = match fetched {
+                Ok(fetched) => {
+                    // Large values take long to parse: not on a thread that others need.
+                    let work = move || evaluate(Box::new(hot), fetched, chance);
+                    match tokio::task::spawn_blocking(work).await {
+                        Ok(back) => back,
+                        Err(error) => {
+                            Back::Loaded(Err(consort_core::ports::StoreError::Unavailable(error.to_string())))
+                        }
+                    }
+                }
+                Err(error) => Back::NotFetched(Box::new(hot), error),
+            };
+            let _ = own.send(Message::Back(id, back));
+        });
+    }
+
+    fn back(&mut self, id: RunId, back: Back) {
+        let parked = self.away.remove(&id).unwrap_or_default();
+        self.parked -= parked.len();
+        let refused = match back {
+            Back::Loaded(Ok(Some(loaded))) => {
+                self.adopt(*loaded);
+                None
+            }
+            Back::Loaded(Ok(None)) => Some(Error::not_found("run", id)),
+            Back::Loaded(Err(error)) => {
+                tracing::warn!(run = %id, %error, "a run could not be read");
+                Some(unavailable(&error))
+            }
+            Back::Evaluated(hot, transition, fetched) => {
+                self.hot.insert(id, *hot);
+                let namespace = self.hot[&id].run.namespace().clone();
+                self.newest.entry(namespace).or_default().extend(fetched.workflows);
+                match *transition {
+                    Ok(transition) => self.absorb(id, transition, None),
+                    Err(error) => tracing::error!(run = %id, %error, "a run is stuck; please report this"),
+                }
+                None
+            }
+            Back::NotFetched(hot, error) => {
+                tracing::warn!(run = %id, %error, "what a run needs could not be read; trying again");
+                self.hot.insert(id, *hot);
+                let own = self.own.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(super::COMMIT_RETRY).await;
+                    let _ = own.send(Message::Do(id, Command::Advance));
+                });
+                None
+            }
+        };
+        for message in parked {
+            match &refused {
+                None => self.take(message),
+                Some(error) => self.refuse(message, error),
+            }
+        }
+        // Looked at, and over: nothing keeps it here.
+        if self.hot.get(&id).is_some_and(|hot| hot.run.state().is_over() && !hot.touched) {
+            self.touch(id);
+        }
+    }
+
+    /// Takes a run that was read from the store into memory.
+    pub(super) fn adopt(&mut self, loaded: Loaded) {
+        let Loaded { run, hash, snapshot, outcomes } = loaded;
+        let (id, namespace) = (run.id, run.namespace().clone());
+        if self.hot.contains_key(&id) {
+            return;
+        }
+        if !run.state().is_over() {
+            for (step, agent) in run.ready() {
+                let attempt = run.unit(&step).map_or(0, |unit| unit.attempt);
+                self.dispatcher.ready((namespace.clone(), agent), Ready { run: id, step, attempt });
+            }
+            for (step, attempt, lease) in run.leases() {
+                let Some(task) = run.task(&step) else { continue };
+                let worker: Name = (namespace.clone(), lease.worker.clone());
+                let ready = Ready { run: id, step, attempt };
+                let agent = (namespace.clone(), task.agent);
+                self.dispatcher.adopt(worker, &lease.session, lease.token, agent, &ready, self.now);
+            }
+        }
+        let wake = wake_at(&run);
+        let stored = Some((run.state(), wake));
+        self.hot.insert(id, Hot { hash, snapshot, stored, ..Hot::new(run) });
+        for (step, child, outcome) in outcomes {
+            self.internal.push_back(Message::Do(id, Command::ChildOver { step, child, outcome }));
+        }
+        // It may have been stopped just before something could begin.
+        self.internal.push_back(Message::Do(id, Command::Advance));
+        self.set_alarm(id);
+    }
+
+    /// Gives every ready task to a free worker, as far as there are any.
+    pub(super) fn hand_out(&mut self) {
+        while let Some((agent, worker, ready)) = self.dispatcher.next() {
+            let Some(w) = self.dispatcher.worker(worker) else { continue };
+            let token = (self.position + 1) << 20 | (self.tokens & 0xf_ffff);
+            let command = Command::Lease {
+                step: ready.step.clone(),
+                attempt: ready.attempt,
+                worker: w.name.1.clone(),
+                session: w.session.clone(),
+                token,
+            };
+            let live = self.hot.get(&ready.run).is_some_and(|hot| {
+                let unit = hot.run.unit(&ready.step);
+                !hot.run.is_paused() && unit.is_some_and(|u| u.state == StepState::Ready && u.attempt == ready.attempt)
+            });
+            if !live || self.decide(ready.run, command, None).is_err() {
+                // Taken back meanwhile, or held: a resumed run queues its ready steps again.
+                continue;
+            }
+            self.tokens += 1;
+            self.dispatcher.hold(worker, token, agent.clone(), &ready, self.now);
+            let Some(hot) = self.hot.get(&ready.run) else { continue };
+            let Some(task) = hot.run.task(&ready.step) else { continue };
+            let lease = LeaseRef { run: ready.run, step: ready.step, attempt: ready.attempt, token };
+            self.assignments.push((
+                worker,
+                crate::types::Assignment {
+                    lease,
+                    namespace: agent.0,
+                    agent: agent.1,
+                    input: task.input,
+                    deadline: task.deadline,
+                    workflow: hot.run.workflow().clone(),
+                },
+            ));
+            if self.tokens & 0xf_ffff == 0 {
+                // Tokens of this batch are used up; the next batch goes on.
+                break;
+            }
+        }
+    }
+}
+
+fn evaluate(mut hot: Box<Hot>, fetched: Fetched, chance: f64) -> Back {
+    let command = match &fetched.fault {
+        Some(error) => Command::Fault { error: error.clone() },
+        None => Command::Advance,
+    };
+    let cx = context(super::now(), chance, &fetched.blobs, &fetched.workflows);
+    let transition = hot.run.decide(command, &cx);
+    Back::Evaluated(hot, Box::new(transition), fetched)
+}
+
+/// When the engine must next look at a run, as the store keeps it.
+pub(super) fn wake_at(run: &Run) -> Option<consort_core::ids::Millis> {
+    match run.state() {
+        RunState::Pending | RunState::Running => Some(0),
+        RunState::Waiting => run.next_wake(),
+        // What is in progress goes on in a paused run.
+        RunState::Paused => {
+            if run.leases().is_empty() {
+                run.next_wake()
+            } else {
+                Some(0)
+            }
+        }
+        RunState::Succeeded | RunState::Failed | RunState::Cancelled => None,
+    }
+}
+
+pub(super) fn unavailable(error: &consort_core::ports::StoreError) -> Error {
+    match error {
+        consort_core::ports::StoreError::Corrupt(text) => Error::internal(text.clone()),
+        other => Error::unavailable(other.to_string(), super::COMMIT_RETRY),
+    }
+}
+
+/// A run as callers see it.
+pub(crate) fn view(hot: &Hot) -> RunView {
+    let mut view = view_run(&hot.run);
+    if !hot.progress.is_empty() {
+        for step in &mut view.steps {
+            step.progress = hot.progress.get(&step.key).cloned();
+        }
+    }
+    view
+}
+
+/// A run that is not in memory, as callers see it.
+pub(crate) fn view_run(run: &Run) -> RunView {
+    let (created_at, updated_at, ended_at) = run.times();
+    let steps = run.units().map(|(key, unit)| StepView {
+        state: unit.state,
+        attempt: unit.attempt,
+        output: unit.output.clone(),
+        error: unit.error.clone(),
+        worker: unit.lease.as_ref().map(|lease| lease.worker.clone()),
+        started_at: unit.started_at,
+        ended_at: unit.ended_at,
+        progress: None,
+        items: run.items(&key),
+        key,
+    });
+    RunView {
+        id: run.id,
+        namespace: run.namespace().clone(),
+        workflow: run.workflow().clone(),
+        revision: run.revision(),
+        state: run.state(),
+        sequence: run.sequence(),
+        inputs: run.inputs().clone(),
+        output: run.output().cloned(),
+        error: run.error().cloned(),
+        created_at,
+        updated_at,
+        ended_at,
+        parent: run.parent().map(|p| p.run),
+        labels: run.labels().clone(),
+        steps: steps.collect(),
+    }
+}

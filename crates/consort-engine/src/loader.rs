@@ -1,0 +1,125 @@
+//! Brings a run back from the store, and fetches what a transition needs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use consort_core::data::{BlobRef, Json};
+use consort_core::event::Failure;
+use consort_core::ids::{RunId, StepKey};
+use consort_core::ports::{Store, StoreError};
+use consort_core::run::{Child, ChildOutcome, Needs, Run, RunState};
+
+use crate::definitions::Definitions;
+
+/// Largest blob that an expression may read.
+const MAX_BLOB: u64 = 256 * 1024 * 1024;
+
+/// A run as the store has it.
+pub(crate) struct Loaded {
+    pub run: Run,
+    /// Hash of its last record.
+    pub hash: [u8; 32],
+    /// Number of the last event of its newest snapshot; 0 if it has none.
+    pub snapshot: u64,
+    /// Children it waits for that are over.
+    pub outcomes: Vec<(StepKey, RunId, ChildOutcome)>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Loader {
+    pub store: Arc<dyn Store>,
+    pub definitions: Arc<Definitions>,
+}
+
+/// What was fetched for a transition.
+#[derive(Default)]
+pub(crate) struct Fetched {
+    pub blobs: HashMap<Arc<str>, Json>,
+    pub workflows: HashMap<Arc<str>, Option<Child>>,
+    /// A value that is gone for good.
+    pub fault: Option<Failure>,
+}
+
+impl Loader {
+    /// Rebuilds a run from its snapshot and history. `None` if there is no such run.
+    pub(crate) async fn load(&self, id: RunId) -> Result<Option<Loaded>, StoreError> {
+        let Some(mut loaded) = self.rebuild(id).await? else { return Ok(None) };
+        for (step, child) in loaded.run.children() {
+            let over = self.store.run(child).await?.is_some_and(|row| row.state.is_over());
+            if !over {
+                continue;
+            }
+            if let Some(outcome) = self.rebuild(child).await?.and_then(|child| outcome(&child.run)) {
+                loaded.outcomes.push((step, child, outcome));
+            }
+        }
+        Ok(Some(loaded))
+    }
+
+    async fn rebuild(&self, id: RunId) -> Result<Option<Loaded>, StoreError> {
+        let Some(row) = self.store.run(id).await? else { return Ok(None) };
+        let Some(stored) = self.store.load(id).await? else { return Ok(None) };
+        let found = self.definitions.get(&row.namespace, &row.workflow, Some(row.revision)).await?;
+        let Some((_, definition)) = found else {
+            let (workflow, revision) = (&row.workflow, row.revision);
+            return Err(StoreError::Corrupt(format!("run {id}: workflow {workflow} revision {revision} is gone")));
+        };
+        let mut hash = stored.snapshot.as_ref().map_or([0; 32], |s| s.hash);
+        let snapshot = stored.snapshot.as_ref().map_or(0, |s| s.sequence);
+        if let Some(last) = stored.records.last() {
+            hash = last.hash;
+        }
+        let run = match &stored.snapshot {
+            Some(snapshot) => Run::restore(id, definition, &snapshot.body, &stored.records),
+            None => Run::replay(id, definition, &stored.records),
+        };
+        let run = run.map_err(|e| StoreError::Corrupt(format!("run {id}: {e}")))?;
+        Ok(Some(Loaded { run, hash, snapshot, outcomes: Vec::new() }))
+    }
+
+    /// Fetches what a run needs before it can go on.
+    pub(crate) async fn fetch(&self, namespace: &Arc<str>, needs: &Needs) -> Result<Fetched, StoreError> {
+        let mut fetched = Fetched::default();
+        for id in &needs.workflows {
+            fetched.workflows.insert(id.clone(), self.definitions.newest(namespace, id).await?);
+        }
+        for blob in &needs.blobs {
+            match self.text(blob).await? {
+                Ok(json) => drop(fetched.blobs.insert(blob.sha256.clone(), json)),
+                Err(why) => {
+                    let message = format!("blob {}: {why}", blob.sha256);
+                    fetched.fault = Some(Failure::new(consort_core::event::Code::DataLoss, message));
+                }
+            }
+        }
+        Ok(fetched)
+    }
+
+    async fn text(&self, blob: &BlobRef) -> Result<Result<Json, String>, StoreError> {
+        if blob.size > MAX_BLOB {
+            return Ok(Err(format!("its {} bytes are more than an expression may read", blob.size)));
+        }
+        let Some(bytes) = self.store.read(&blob.sha256, 0, blob.size as usize).await? else {
+            return Ok(Err("it is not in the store".into()));
+        };
+        let parsed = tokio::task::spawn_blocking(move || {
+            let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
+            Json::parse(text).map_err(|e| format!("it is not JSON: {e}"))
+        });
+        Ok(parsed.await.unwrap_or_else(|_| Err("it could not be read".into())))
+    }
+}
+
+/// How a run ended, for its parent. `None` while it is not over.
+pub(crate) fn outcome(run: &Run) -> Option<ChildOutcome> {
+    match run.state() {
+        RunState::Succeeded => {
+            Some(ChildOutcome::Succeeded(run.output().cloned().unwrap_or_else(consort_core::Data::null)))
+        }
+        RunState::Failed => Some(ChildOutcome::Failed(
+            run.error().cloned().unwrap_or_else(|| Failure::new(consort_core::event::Code::Unknown, "it failed")),
+        )),
+        RunState::Cancelled => Some(ChildOutcome::Cancelled),
+        _ => None,
+    }
+}

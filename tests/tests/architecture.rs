@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::LazyLock;
 
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+use serde_json::Value;
 
 /// Licences that may come with a dependency; deny.toml has the same list.
 const LICENCES: [&str; 11] = [
@@ -36,24 +36,65 @@ const FORBIDDEN: [(&str, &[&str], &str); 4] = [
     ("consort-bus", &["tonic", "prost", "sqlx", "hyper", "tower"], "the bus carries facts, not messages of the wire"),
 ];
 
-static METADATA: LazyLock<Metadata> = LazyLock::new(|| {
+/// A package as `cargo metadata` tells it.
+struct Package {
+    name: String,
+    version: String,
+    license: Option<String>,
+    manifest_path: String,
+    /// Names of the dependencies that are linked into it or run to build it; those of its tests are left out.
+    linked: Vec<String>,
+    /// Whether it is one of the workspace.
+    ours: bool,
+}
+
+/// The workspace and everything it uses on this platform, tests included.
+static PACKAGES: LazyLock<Vec<Package>> = LazyLock::new(|| {
     // Only this platform's packages: those of others need not have been downloaded.
-    let rustc = Command::new("rustc").arg("-vV").output().expect("rustc runs, for it compiled this test");
-    let described = String::from_utf8(rustc.stdout).expect("rustc describes itself in UTF-8");
+    let described = output("rustc", &["-vV"]);
     let host = described.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc -vV names its host");
-    MetadataCommand::new()
-        .manifest_path(root().join("Cargo.toml"))
-        .other_options(["--locked".to_owned(), "--filter-platform".to_owned(), host.to_owned()])
-        .exec()
-        .expect("cargo describes this workspace")
+    let manifest = root().join("Cargo.toml").display().to_string();
+    let metadata = output(
+        "cargo",
+        &["metadata", "--locked", "--format-version=1", "--filter-platform", host, "--manifest-path", &manifest],
+    );
+    let metadata: Value = serde_json::from_str(&metadata).expect("cargo metadata prints JSON");
+    let ids = |list: &Value| -> BTreeSet<String> { list.as_array().expect("a list of ids").iter().map(text).collect() };
+    let members = ids(&metadata["workspace_members"]);
+    let nodes = metadata["resolve"]["nodes"].as_array().expect("cargo metadata resolves");
+    let used: BTreeSet<String> = nodes.iter().map(|node| text(&node["id"])).collect();
+    let packages = metadata["packages"].as_array().expect("cargo metadata lists packages");
+    packages.iter().filter(|p| used.contains(&text(&p["id"]))).map(|p| package(p, &members)).collect()
 });
+
+fn package(json: &Value, members: &BTreeSet<String>) -> Package {
+    let dependencies = json["dependencies"].as_array().expect("a package lists its dependencies");
+    Package {
+        name: text(&json["name"]),
+        version: text(&json["version"]),
+        license: json["license"].as_str().map(str::to_owned),
+        manifest_path: text(&json["manifest_path"]),
+        linked: dependencies.iter().filter(|d| d["kind"] != "dev").map(|d| text(&d["name"])).collect(),
+        ours: members.contains(&text(&json["id"])),
+    }
+}
+
+fn text(json: &Value) -> String {
+    json.as_str().expect("cargo metadata has text here").to_owned()
+}
+
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().expect("cargo and rustc run, for they built this test");
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("cargo and rustc print UTF-8")
+}
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the root").to_owned()
 }
 
-fn ours() -> Vec<&'static Package> {
-    METADATA.workspace_packages()
+fn ours() -> impl Iterator<Item = &'static Package> {
+    PACKAGES.iter().filter(|package| package.ours)
 }
 
 /// The row of a crate: all plugins share one.
@@ -83,11 +124,6 @@ fn row(line: &str) -> Option<(String, Option<BTreeSet<String>>)> {
     Some((name.to_owned(), allowed))
 }
 
-/// Dependencies of a crate that are linked into it or run to build it.
-fn linked(package: &Package) -> impl Iterator<Item = &str> {
-    package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development).map(|d| d.name.as_str())
-}
-
 fn assert_none(problems: &[String]) {
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
 }
@@ -102,7 +138,7 @@ fn a_room_knows_only_the_rooms_of_its_row() {
             continue;
         };
         let Some(allowed) = allowed else { continue };
-        for other in linked(package).filter(|name| name.starts_with("consort")) {
+        for other in package.linked.iter().filter(|name| name.starts_with("consort")) {
             if !allowed.contains(other) {
                 problems.push(format!("{} may not know {other}: ARCHITECTURE.md allows {allowed:?}", package.name));
             }
@@ -113,7 +149,7 @@ fn a_room_knows_only_the_rooms_of_its_row() {
 
 #[test]
 fn every_row_is_a_room() {
-    let rooms: BTreeSet<&str> = ours().iter().map(|package| row_of(&package.name)).collect();
+    let rooms: BTreeSet<&str> = ours().map(|package| row_of(&package.name)).collect();
     let problems: Vec<String> = table()
         .keys()
         .filter(|name| !rooms.contains(name.as_str()))
@@ -126,8 +162,8 @@ fn every_row_is_a_room() {
 fn only_the_binary_joins_engine_and_adapters() {
     let mut problems = Vec::new();
     for package in ours() {
-        let names: BTreeSet<&str> = linked(package).collect();
-        let joins = names.contains("consort-store") && names.contains("consort-engine");
+        let knows = |name: &str| package.linked.iter().any(|linked| linked == name);
+        let joins = knows("consort-store") && knows("consort-engine");
         if joins && !["consort", "consort-testkit"].contains(&package.name.as_str()) {
             problems.push(format!("{} joins the engine and a store; only the binary may", package.name));
         }
@@ -139,7 +175,8 @@ fn only_the_binary_joins_engine_and_adapters() {
 fn what_is_for_tests_is_linked_into_nothing_else() {
     let mut problems = Vec::new();
     for package in ours() {
-        for other in linked(package).filter(|name| ["consort-testkit", "consort-tests"].contains(name)) {
+        for other in package.linked.iter().filter(|name| ["consort-testkit", "consort-tests"].contains(&name.as_str()))
+        {
             problems.push(format!("{} links {other}: make it a dev-dependency", package.name));
         }
     }
@@ -150,8 +187,8 @@ fn what_is_for_tests_is_linked_into_nothing_else() {
 fn no_room_knows_what_is_forbidden_to_it() {
     let mut problems = Vec::new();
     for (room, forbidden, why) in FORBIDDEN {
-        let package = ours().into_iter().find(|p| p.name.as_str() == room).expect("FORBIDDEN names rooms that exist");
-        for name in linked(package) {
+        let package = ours().find(|p| p.name == room).expect("FORBIDDEN names rooms that exist");
+        for name in &package.linked {
             let stems = forbidden.iter().filter(|stem| name.strip_prefix(**stem).is_some_and(is_end_of_stem));
             problems.extend(stems.map(|_| format!("{room} depends on {name}: {why}")));
         }
@@ -166,7 +203,6 @@ fn is_end_of_stem(rest: &str) -> bool {
 #[test]
 fn every_crate_takes_its_settings_from_the_workspace() {
     let problems: Vec<String> = ours()
-        .iter()
         .filter(|package| {
             let manifest = fs::read_to_string(&package.manifest_path).expect("cargo read it too");
             !manifest.contains("[lints]\nworkspace = true") || !manifest.contains("license.workspace = true")
@@ -178,9 +214,8 @@ fn every_crate_takes_its_settings_from_the_workspace() {
 
 #[test]
 fn dependencies_come_under_licences_we_accept() {
-    let used = METADATA.resolve.as_ref().expect("cargo metadata resolves").nodes.iter().map(|node| &METADATA[&node.id]);
     let mut problems = Vec::new();
-    for package in used {
+    for package in PACKAGES.iter() {
         match &package.license {
             Some(expression) if accepted(expression) => {}
             found => problems.push(format!("{} {} has licence {found:?}", package.name, package.version)),

@@ -13,7 +13,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from consort._gen.agent.v1 import worker_service_pb2_grpc
+from consort._gen.agent.v1 import agent_service_pb2_grpc, worker_service_pb2_grpc
+from consort._gen.agent.v1.agent_service_pb2 import ListWorkersRequest, ListWorkersResponse
 from consort._gen.agent.v1.worker_service_pb2 import (
     Ack,
     Assignment,
@@ -57,7 +58,7 @@ class Stream:
         self.frames: list[ConnectRequest] = []
         self.closed_by_worker = asyncio.Event()
         self.over = asyncio.Event()
-        self.out: asyncio.Queue[ConnectResponse | tuple[grpc.StatusCode, str] | None] = asyncio.Queue()
+        self.out: asyncio.Queue[ConnectResponse | tuple[grpc.StatusCode, str, str] | None] = asyncio.Queue()
         self._heard: dict[str, asyncio.Queue[Any]] = {
             kind: asyncio.Queue() for kind in (*_LISTS, "renew", "draining", "frame")
         }
@@ -95,9 +96,11 @@ class Stream:
         """Tells the worker to stop a task."""
         self.send(ConnectResponse(cancels=[Cancel(lease=each, reason=reason)]))
 
-    def end(self, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE, text: str = "going down") -> None:
-        """Breaks the stream with a status."""
-        self.out.put_nowait((code, text))
+    def end(
+        self, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE, text: str = "going down", reason: str = ""
+    ) -> None:
+        """Breaks the stream with a status; `reason` is the machine's word for it."""
+        self.out.put_nowait((code, text, reason))
 
     def close(self) -> None:
         """Ends the stream in peace."""
@@ -125,6 +128,7 @@ class Stream:
 
 
 class FakeMesh(
+    agent_service_pb2_grpc.AgentServiceServicer,
     worker_service_pb2_grpc.WorkerServiceServicer,
     blob_service_pb2_grpc.BlobServiceServicer,
     orchestrator_service_pb2_grpc.OrchestratorServiceServicer,
@@ -138,11 +142,13 @@ class FakeMesh(
         self.refuse_hello: tuple[grpc.StatusCode, str] | None = None
         self.requests: list[Any] = []
         self.unavailable = 0
+        self.is_going_away = False
         self.violations: dict[str, str] = {}
         self.watches: list[list[pb.WatchRunResponse]] = []
         self.break_download_after = 0
         self.run_state: run_pb2.RunState = run_pb2.RUN_STATE_SUCCEEDED
         self._server = grpc.aio.server()
+        agent_service_pb2_grpc.add_AgentServiceServicer_to_server(self, self._server)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(self, self._server)
         blob_service_pb2_grpc.add_BlobServiceServicer_to_server(self, self._server)
         orchestrator_service_pb2_grpc.add_OrchestratorServiceServicer_to_server(self, self._server)
@@ -163,7 +169,12 @@ class FakeMesh(
         stream.welcome(ttl=ttl, resumed=resumed)
         return stream
 
-    # WorkerService.
+    # AgentService and WorkerService.
+
+    async def ListWorkers(self, _request: ListWorkersRequest, context: Context) -> ListWorkersResponse:  # noqa: N802
+        if self.is_going_away:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "going away")
+        return ListWorkersResponse()
 
     async def Connect(  # noqa: N802
         self, request_iterator: AsyncIterator[ConnectRequest], context: Context
@@ -184,7 +195,13 @@ class FakeMesh(
         try:
             while (item := await stream.out.get()) is not None:
                 if isinstance(item, tuple):
-                    await context.abort(*item)
+                    code, text, reason = item
+                    if reason:
+                        _attach(
+                            context,
+                            Status(code=code.value[0], message=text, details=[_packed(ErrorInfo(reason=reason))]),
+                        )
+                    await context.abort(code, text)
                 else:
                     yield item
         finally:
@@ -250,7 +267,7 @@ class FakeMesh(
             ]
             details = [_packed(BadRequest(field_violations=violations)), _packed(ErrorInfo(reason="BAD_WORKFLOW"))]
             status = Status(code=3, message="the definition has mistakes", details=details)
-            context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+            _attach(context, status)
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, status.message)
         return workflow_pb2.Workflow(name="namespaces/default/workflows/w", revision=1, source=request.source)
 
@@ -288,3 +305,7 @@ def _packed(message: Any) -> AnyMessage:
     holder = AnyMessage()
     holder.Pack(message)
     return holder
+
+
+def _attach(context: Context, status: Status) -> None:
+    context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))

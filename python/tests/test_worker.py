@@ -397,18 +397,38 @@ async def test_a_drain_that_takes_too_long_gives_tasks_back() -> None:
             await served
 
 
-async def test_a_mesh_that_asks_to_drain_gets_it_and_the_worker_comes_back() -> None:
+async def drain(stream: Stream) -> None:
+    """Drains the worker while it has a task, and sees it finish and close."""
+    held = stream.assign("echo", 1)
+    stream.send(ConnectResponse(drain=True))
+    await stream.heard("draining")
+    assert (await stream.heard("completed")).lease == held
+    stream.ack(held)
+    await stream.closed_by_worker.wait()
+
+
+async def test_a_worker_that_a_living_mesh_drains_ends() -> None:
+    async with FakeMesh() as mesh, serving(make(mesh)) as served:
+        await drain(await mesh.stream())
+        await served
+
+
+async def test_a_worker_that_a_leaving_mesh_drains_comes_back() -> None:
     async with FakeMesh() as mesh, serving(make(mesh)):
+        mesh.is_going_away = True
         stream = await mesh.stream()
-        held = stream.assign("echo", 1)
-        stream.send(ConnectResponse(drain=True))
-        await stream.heard("draining")
-        assert (await stream.heard("completed")).lease == held
-        stream.ack(held)
-        await stream.closed_by_worker.wait()
+        await drain(stream)
         again = await mesh.stream()
         assert again.hello.session_id == stream.hello.session_id
         await ends_with_echo(again)
+
+
+async def test_a_worker_whose_name_was_taken_ends() -> None:
+    async with FakeMesh() as mesh, serving(make(mesh)) as served:
+        stream = await mesh.stream()
+        stream.end(grpc.StatusCode.ABORTED, "another session took its place", "SESSION_REPLACED")
+        with pytest.raises(RefusedError, match="another worker took the name 'tester'"):
+            await served
 
 
 async def test_after_a_break_leases_are_kept_and_answers_sent_again() -> None:

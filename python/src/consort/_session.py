@@ -21,7 +21,8 @@ from typing import Any
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from consort._gen.agent.v1.agent_service_pb2 import LogLevel, LogLine, StepReport
+from consort._gen.agent.v1.agent_service_pb2 import ListWorkersRequest, LogLevel, LogLine, StepReport
+from consort._gen.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from consort._gen.agent.v1.worker_service_pb2 import (
     AgentOffer,
     Assignment,
@@ -55,6 +56,7 @@ _PAUSES = (0.2, 5.0)
 # What these say about a Hello will be said again.
 _REFUSALS = {
     grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.ALREADY_EXISTS,
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.UNAUTHENTICATED,
@@ -102,7 +104,10 @@ class Session:
         self._clock = (time.monotonic(), time.process_time())
 
     async def run(self) -> None:
-        """Serves until `stop` was called and all is finished. RefusedError if the mesh will never take this worker."""
+        """Serves until `stop` was called, or the mesh drained this worker, and all is finished.
+
+        RefusedError if the mesh will never take this worker.
+        """
         waits = pauses(*_PAUSES)
         try:
             while not self._is_over():
@@ -111,6 +116,9 @@ class Session:
                     await self._attach()
                 except grpc.aio.AioRpcError as error:
                     self._note_absence(error)
+                if self._closing and not self._stopping.is_set() and await self._mesh_stays():
+                    log.info("drained by the mesh")
+                    return
                 if self.loop.time() - began > _PAUSES[1]:
                     waits = pauses(*_PAUSES)  # It held for a while, so this is a new trouble.
                 if not self._is_over():
@@ -143,6 +151,20 @@ class Session:
             self._cancel(task)
         self.outbox.unacknowledged.clear()
         self.outbox.poke()
+
+    async def _mesh_stays(self) -> bool:
+        """Tells why the mesh drained this worker.
+
+        A mesh that still answers wants it gone; one that does not is going away itself, and the worker must be there
+        when it comes back.
+        """
+        async with connect(self._options.address) as channel:
+            request = ListWorkersRequest(parent=f"namespaces/{self._options.namespace}")
+            try:
+                await typing.cast(Any, AgentServiceStub(channel)).ListWorkers(request, timeout=_CLOSE_TIMEOUT)
+            except grpc.aio.AioRpcError:
+                return False
+            return True
 
     def _is_over(self) -> bool:
         return self._stopping.is_set() and self._is_empty()
@@ -239,7 +261,7 @@ class Session:
 
     def _note_absence(self, error: grpc.aio.AioRpcError) -> None:
         reason = f"{error.code().name}: {error.details()}"
-        if from_rpc(error).reason == "WORKER_REPLACED":
+        if from_rpc(error).reason == "SESSION_REPLACED":
             raise RefusedError(
                 f"another worker took the name '{self._options.worker_id}'; give each its own"
             ) from error

@@ -8,9 +8,22 @@ use std::time::Duration;
 
 use crate::data::{Data, Json};
 
+mod duration;
+mod evaluate;
+mod expression;
+mod graph;
+mod inputs;
+mod lookup;
 mod parse;
+mod scan;
+mod steps;
+mod suggest;
 mod template;
+#[cfg(test)]
+mod tests;
+mod yaml;
 
+pub use duration::parse_duration;
 pub use parse::Mistake;
 pub use template::{EvalError, Scope, StepView, Template};
 
@@ -170,8 +183,6 @@ impl Default for Retry {
 pub struct Inputs {
     /// By name, in the order of the definition.
     pub fields: Vec<Input>,
-    /// Compiled schema of the whole object.
-    pub(crate) schema: Option<jsonschema::Validator>,
 }
 
 /// One declared input.
@@ -185,13 +196,15 @@ pub struct Input {
     pub default: Option<serde_json::Value>,
     /// What it is.
     pub description: String,
+    /// Its compiled schema.
+    pub(crate) validator: Option<jsonschema::Validator>,
 }
 
 impl Inputs {
     /// Fills in defaults and checks. The error lists every violation with fields such as `inputs.hourly_rate`; an undeclared
     /// input is a violation too. Inputs given as a blob are not supported by this check: the caller loads them first.
     pub fn complete(&self, given: &serde_json::Value) -> Result<Data, Vec<crate::error::Violation>> {
-        parse::complete_inputs(self, given)
+        inputs::complete(self, given)
     }
 }
 

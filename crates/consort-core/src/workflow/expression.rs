@@ -1,0 +1,442 @@
+//! One `${{ }}` expression: CEL, compiled and checked against the names it may use.
+//!
+//! Every path with fixed parts, such as `steps.cost.output.saving`, is cut out of the syntax tree and becomes a variable of its own
+//! (`@0`, `@1` and so on). So only the values that an expression reads are looked up and converted, whatever else a run holds, and an
+//! expression that is nothing but a path needs no CEL at all.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use cel::IdedExpr;
+use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators};
+use cel::parser::Parser;
+
+use super::lookup::Segment;
+use super::scan;
+use super::suggest::{brief, list, nearest};
+
+/// Most nodes of a syntax tree.
+const NODE_LIMIT: usize = 1_000;
+/// Deepest nesting of brackets and calls.
+const NESTING_LIMIT: u16 = 32;
+/// Deepest nesting of `map`, `filter`, `all`, `exists` and `exists_one`.
+const LOOP_LIMIT: usize = 2;
+/// What one `matches` costs, in nodes: it compiles its pattern each time.
+const MATCHES_COST: i64 = 500;
+
+const FUNCTIONS: [&str; 13] = [
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "string",
+    "int",
+    "uint",
+    "double",
+    "bool",
+    "bytes",
+    "type",
+    "dyn",
+];
+const MACROS: [&str; 6] = ["has", "all", "exists", "exists_one", "map", "filter"];
+const TYPES: [&str; 10] = ["int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "type"];
+const ROOTS: [&str; 5] = ["inputs", "steps", "item", "index", "run"];
+
+/// Where a path begins.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Root {
+    Inputs,
+    Output(Arc<str>),
+    Status(Arc<str>),
+    Item,
+    Index,
+    RunId,
+    RunWorkflow,
+}
+
+impl fmt::Display for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let step = |id: &str| Segment::Key(id.to_owned());
+        match self {
+            Root::Inputs => f.write_str("inputs"),
+            Root::Output(id) => write!(f, "steps{}.output", step(id)),
+            Root::Status(id) => write!(f, "steps{}.status", step(id)),
+            Root::Item => f.write_str("item"),
+            Root::Index => f.write_str("index"),
+            Root::RunId => f.write_str("run.id"),
+            Root::RunWorkflow => f.write_str("run.workflow"),
+        }
+    }
+}
+
+/// A path with fixed parts.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Path {
+    /// Number of its root in the template.
+    pub root: usize,
+    pub segments: Vec<Segment>,
+}
+
+/// A compiled expression.
+#[derive(Debug)]
+pub(super) struct Expression {
+    /// As it was written, for error messages.
+    pub source: String,
+    pub form: Form,
+}
+
+#[derive(Debug)]
+pub(super) enum Form {
+    /// Nothing but a path.
+    Path(Path),
+    /// Anything else; the variable `@n` stands for the n-th path.
+    Cel { tree: IdedExpr, paths: Vec<Path> },
+}
+
+/// What an expression may refer to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Names<'a> {
+    pub inputs: &'a [String],
+    pub steps: &'a HashMap<Arc<str>, usize>,
+    /// Whether `item` and `index` are there.
+    pub item: bool,
+}
+
+/// What is wrong with an expression, and how to mend it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Problem {
+    pub message: String,
+    pub hint: String,
+}
+
+impl Problem {
+    pub(super) fn new(message: impl Into<String>, hint: impl Into<String>) -> Problem {
+        Problem { message: message.into(), hint: hint.into() }
+    }
+}
+
+/// Compiles an expression. New roots are added to `roots`, which the expressions of a template share.
+pub(super) fn compile(source: &str, names: &Names<'_>, roots: &mut Vec<Root>) -> Result<Expression, Vec<Problem>> {
+    let source = source.trim();
+    let code = scan::code(source).map_err(|problem| vec![problem])?;
+    let hyphens = hyphenated(&code, names);
+    if !hyphens.is_empty() {
+        return Err(hyphens);
+    }
+    let mut tree = Parser::new().max_recursion_depth(NESTING_LIMIT).parse(source).map_err(|errors| {
+        let first = errors.errors.first();
+        let why = first
+            .map_or_else(String::new, |error| format!(": {} at character {}", brief(&error.msg, 160), error.pos.1));
+        vec![Problem::new(
+            format!("`{}` is not an expression{why}", brief(source, 80)),
+            "expressions are written in CEL",
+        )]
+    })?;
+    let mut compiler =
+        Compiler { names, roots, paths: Vec::new(), variables: Vec::new(), problems: Vec::new(), nodes: 0, loops: 0 };
+    compiler.visit(&mut tree);
+    if compiler.nodes > NODE_LIMIT {
+        let message = format!("`{}` has {} parts; at most {NODE_LIMIT} are allowed", brief(source, 80), compiler.nodes);
+        compiler.problems.push(Problem::new(message, "compute parts of it in `set` steps"));
+    }
+    if !compiler.problems.is_empty() {
+        return Err(compiler.problems);
+    }
+    let mut paths = compiler.paths;
+    let whole = matches!(&tree.expr, Expr::Ident(name) if name == "@0");
+    let form = if whole { Form::Path(paths.swap_remove(0)) } else { Form::Cel { tree, paths } };
+    Ok(Expression { source: source.to_owned(), form })
+}
+
+/// Names with `-` after a dot, which CEL reads as a subtraction.
+fn hyphenated(code: &str, names: &Names<'_>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for root in ["steps", "inputs"] {
+        for (at, _) in code.match_indices(&format!("{root}.")) {
+            let rest = &code[at + root.len() + 1..];
+            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).unwrap_or(rest.len());
+            let name = &rest[..end];
+            let known =
+                if root == "steps" { names.steps.contains_key(name) } else { names.inputs.iter().any(|i| i == name) };
+            if known && name.contains('-') {
+                let message = format!("`{root}.{name}` reads as a subtraction because of the `-`");
+                problems.push(Problem::new(message, format!("write `{root}['{name}']`")));
+            }
+        }
+    }
+    problems
+}
+
+struct Compiler<'a> {
+    names: &'a Names<'a>,
+    roots: &'a mut Vec<Root>,
+    paths: Vec<Path>,
+    /// Variables of the loops around.
+    variables: Vec<String>,
+    problems: Vec<Problem>,
+    nodes: usize,
+    loops: usize,
+}
+
+impl Compiler<'_> {
+    fn visit(&mut self, node: &mut IdedExpr) {
+        self.nodes += 1;
+        if let Some((root, segments)) = self.path_of(node) {
+            if let Some(path) = self.resolve(&root, segments) {
+                node.expr = self.variable(path);
+            }
+            return;
+        }
+        match &mut node.expr {
+            Expr::Ident(name) => self.check_name(name),
+            Expr::Select(select) => {
+                if select.test {
+                    self.check_presence(&select.operand, &select.field);
+                }
+                self.visit(&mut select.operand);
+            }
+            Expr::Call(call) => self.visit_call(call),
+            Expr::List(items) => items.elements.iter_mut().for_each(|item| self.visit(item)),
+            Expr::Map(map) => {
+                for entry in &mut map.entries {
+                    if let EntryExpr::MapEntry(entry) = &mut entry.expr {
+                        self.visit(&mut entry.key);
+                        self.visit(&mut entry.value);
+                    }
+                }
+            }
+            Expr::Struct(message) => {
+                let name = brief(&message.type_name, 60);
+                self.problems.push(Problem::new(format!("there is no type `{name}`"), "write a map: `{'key': value}`"));
+            }
+            Expr::Comprehension(comprehension) => self.visit_loop(comprehension),
+            Expr::Literal(_) | Expr::Unspecified => {}
+        }
+        if self.loops > 0 {
+            meter(node);
+        }
+    }
+
+    fn visit_call(&mut self, call: &mut CallExpr) {
+        let name = call.func_name.as_str();
+        let word = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if word && !FUNCTIONS.contains(&name) {
+            let hint = match nearest(name, FUNCTIONS.into_iter().chain(MACROS)) {
+                Some(meant) if MACROS.contains(&name) => format!("`{meant}` is written like `list.{meant}(x, …)`"),
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("there are {}", list(FUNCTIONS.into_iter().chain(MACROS))),
+            };
+            self.problems.push(Problem::new(format!("there is no function `{}` of this form", brief(name, 60)), hint));
+        }
+        if let Some(target) = &mut call.target {
+            self.visit(target);
+        }
+        call.args.iter_mut().for_each(|arg| self.visit(arg));
+    }
+
+    fn visit_loop(&mut self, comprehension: &mut ComprehensionExpr) {
+        self.visit(&mut comprehension.iter_range);
+        self.visit(&mut comprehension.accu_init);
+        self.loops += 1;
+        if self.loops > LOOP_LIMIT {
+            let message = format!("loops (`map`, `filter`, `all`, `exists`) are nested more than {LOOP_LIMIT} deep");
+            self.problems.push(Problem::new(message, "compute the inner one in a `set` step"));
+            self.loops -= 1;
+            return;
+        }
+        let before = (self.variables.len(), self.nodes);
+        self.variables.push(comprehension.iter_var.clone());
+        self.variables.extend(comprehension.iter_var2.clone());
+        self.variables.push(comprehension.accu_var.clone());
+        // The condition stays as the macro made it, and so does the head of `@result + [element]`: CEL builds such lists in place.
+        let appends = |call: &CallExpr| {
+            call.func_name == operators::ADD
+                && matches!(call.args.first().map(|a| &a.expr), Some(Expr::Ident(name)) if *name == comprehension.accu_var)
+        };
+        match &mut comprehension.loop_step.expr {
+            Expr::Call(call) if appends(call) => self.visit(&mut call.args[1]),
+            Expr::Call(call) if call.func_name == operators::CONDITIONAL && call.args.len() == 3 => {
+                self.visit(&mut call.args[0]);
+                match &mut call.args[1].expr {
+                    Expr::Call(call) if appends(call) => self.visit(&mut call.args[1]),
+                    _ => self.visit(&mut call.args[1]),
+                }
+            }
+            _ => self.visit(&mut comprehension.loop_step),
+        }
+        self.visit(&mut comprehension.result);
+        self.variables.truncate(before.0);
+        self.loops -= 1;
+        let weight = i64::try_from(self.nodes - before.1).unwrap_or(i64::MAX);
+        let range = std::mem::take(&mut comprehension.iter_range);
+        comprehension.iter_range = call("@each", range, weight);
+    }
+
+    /// The root name and the fixed parts of a path, if the node is one.
+    fn path_of(&self, node: &IdedExpr) -> Option<(String, Vec<Segment>)> {
+        let mut segments = Vec::new();
+        let mut expr = &node.expr;
+        loop {
+            expr = match expr {
+                Expr::Ident(name) => {
+                    let path = ROOTS.contains(&name.as_str()) && !self.variables.contains(name);
+                    segments.reverse();
+                    return path.then(|| (name.clone(), segments));
+                }
+                Expr::Select(select) if !select.test => {
+                    segments.push(Segment::Key(select.field.clone()));
+                    &select.operand.expr
+                }
+                Expr::Call(call) if call.func_name == operators::INDEX && call.args.len() == 2 => {
+                    segments.push(match &call.args[1].expr {
+                        Expr::Literal(LiteralValue::String(key)) => Segment::Key(key.inner().to_owned()),
+                        Expr::Literal(LiteralValue::Int(n)) => Segment::Index(usize::try_from(*n.inner()).ok()?),
+                        _ => return None,
+                    });
+                    &call.args[0].expr
+                }
+                _ => return None,
+            };
+        }
+    }
+
+    /// The path from a root name, or a problem.
+    fn resolve(&mut self, root: &str, mut segments: Vec<Segment>) -> Option<Path> {
+        let mut parts = segments.iter().map(|s| match s {
+            Segment::Key(key) => key.as_str(),
+            Segment::Index(_) => "",
+        });
+        let (first, second) = (parts.next(), parts.next());
+        let (found, used) = match root {
+            "inputs" => {
+                if let Some(name) = first {
+                    self.check_input(name);
+                }
+                (Root::Inputs, 0)
+            }
+            "item" | "index" if !self.names.item => {
+                let message = format!("`{root}` is there only inside a step with `for_each`");
+                self.problems.push(Problem::new(
+                    message,
+                    "it can stand in the keys that are evaluated per item, such as `with`",
+                ));
+                return None;
+            }
+            "item" => (Root::Item, 0),
+            "index" => (Root::Index, 0),
+            "run" => match first {
+                Some("id") => (Root::RunId, 1),
+                Some("workflow") => (Root::RunWorkflow, 1),
+                _ => {
+                    let found = segments.first().map_or_else(|| "run".to_owned(), |s| format!("run{s}"));
+                    self.problems.push(Problem::new(
+                        format!("there is no `{found}` to read"),
+                        "there are `run.id` and `run.workflow`",
+                    ));
+                    return None;
+                }
+            },
+            _ => match (first.filter(|id| self.check_step(id)), second) {
+                (Some(id), Some("output")) => (Root::Output(id.into()), 2),
+                (Some(id), Some("status")) => (Root::Status(id.into()), 2),
+                (None, _) if first.is_some() => return None,
+                _ => {
+                    let found: String = segments.iter().take(2).map(ToString::to_string).collect();
+                    let id = segments.first().map_or_else(|| ".ID".to_owned(), ToString::to_string);
+                    let hint = format!("write `steps{id}.output` or `steps{id}.status`");
+                    self.problems.push(Problem::new(format!("`steps{found}` is not a value"), hint));
+                    return None;
+                }
+            },
+        };
+        let number = self.roots.iter().position(|root| *root == found).unwrap_or_else(|| {
+            self.roots.push(found);
+            self.roots.len() - 1
+        });
+        Some(Path { root: number, segments: segments.split_off(used) })
+    }
+
+    fn variable(&mut self, path: Path) -> Expr {
+        let number = self.paths.iter().position(|known| *known == path).unwrap_or_else(|| {
+            self.paths.push(path);
+            self.paths.len() - 1
+        });
+        Expr::Ident(format!("@{number}"))
+    }
+
+    /// `has(x.y)`: an unknown input or step is a mistake, not an absence.
+    fn check_presence(&mut self, operand: &IdedExpr, field: &str) {
+        let Some((root, segments)) = self.path_of(operand) else { return };
+        match (root.as_str(), segments.as_slice()) {
+            ("inputs", []) => self.check_input(field),
+            ("steps" | "run", short) if short.len() < 2 && !(root == "run" && short.len() == 1) => {
+                let message = format!(
+                    "`has()` cannot ask about `{root}{}.{field}`",
+                    short.first().map_or_else(String::new, ToString::to_string)
+                );
+                self.problems.push(Problem::new(message, "it is always there; an output that was not given is `null`"));
+            }
+            _ => {}
+        }
+    }
+
+    fn check_input(&mut self, name: &str) {
+        if self.names.inputs.iter().any(|known| known == name) {
+            return;
+        }
+        let known = || self.names.inputs.iter().map(String::as_str);
+        let hint = match nearest(name, known()) {
+            Some(meant) => format!("did you mean `inputs.{meant}`?"),
+            None => format!("declared are {}", list(known())),
+        };
+        self.problems.push(Problem::new(format!("there is no input `{}`", brief(name, 60)), hint));
+    }
+
+    fn check_step(&mut self, id: &str) -> bool {
+        if self.names.steps.contains_key(id) {
+            return true;
+        }
+        let known = || self.names.steps.keys().map(|id| &**id);
+        let hint = nearest(id, known())
+            .map_or_else(|| "name the `id` of a step".to_owned(), |meant| format!("did you mean `{meant}`?"));
+        self.problems.push(Problem::new(format!("there is no step `{}`", brief(id, 60)), hint));
+        false
+    }
+
+    fn check_name(&mut self, name: &str) {
+        if self.variables.iter().any(|known| known == name) || TYPES.contains(&name) {
+            return;
+        }
+        let hint = if self.names.steps.contains_key(name) {
+            format!("write `steps.{name}.output`")
+        } else if self.names.inputs.iter().any(|input| input == name) {
+            format!("write `inputs.{name}`")
+        } else if let Some(meant) = nearest(name, ROOTS.into_iter().chain(self.variables.iter().map(String::as_str))) {
+            format!("did you mean `{meant}`?")
+        } else {
+            format!("an expression can read {}; put text into quotes", list(ROOTS))
+        };
+        self.problems.push(Problem::new(format!("there is no `{}`", brief(name, 60)), hint));
+    }
+}
+
+/// Wraps what can be slow or large inside a loop, so that it is paid for.
+fn meter(node: &mut IdedExpr) {
+    let cost = match &node.expr {
+        Expr::Call(inner) if inner.func_name == "matches" => MATCHES_COST,
+        Expr::Call(inner) if inner.func_name == operators::ADD => 1,
+        _ => return,
+    };
+    let inner = std::mem::take(node);
+    *node = call("@spend", inner, cost);
+}
+
+fn call(name: &str, value: IdedExpr, number: i64) -> IdedExpr {
+    let number = IdedExpr { id: value.id, expr: Expr::Literal(LiteralValue::Int(number.into())) };
+    IdedExpr {
+        id: value.id,
+        expr: Expr::Call(CallExpr { func_name: name.to_owned(), target: None, args: vec![value, number] }),
+    }
+}

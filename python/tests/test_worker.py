@@ -344,7 +344,7 @@ async def test_a_cancelled_plain_task_can_see_it() -> None:
             stream.cancel(held)
             await ends_with_echo(stream)
             go_on.set()
-            while worker._session is not None and worker._session.busy_threads:
+            while worker._session is not None and worker._session.tasks.busy_threads:
                 await asyncio.to_thread(threading.Event().wait, 0.001)
             await ends_with_echo(stream)
             assert saw == [True]
@@ -395,6 +395,25 @@ async def test_a_drain_that_takes_too_long_gives_tasks_back() -> None:
             worker.stop()
             assert (await stream.heard("released")).lease == held
             await served
+
+
+async def test_stop_does_not_wait_for_a_mesh_that_says_nothing() -> None:
+    async with FakeMesh() as mesh:
+        worker = make(mesh)
+        async with serving(worker) as served:
+            await mesh.streams.get()
+            worker.stop()
+            await asyncio.wait_for(served, 5)
+
+
+async def test_tasks_beyond_two_for_each_slot_are_given_back() -> None:
+    async with FakeMesh() as mesh, serving(make(mesh, slots=1)):
+        stream = await mesh.stream()
+        for _ in range(2):
+            stream.assign("forever")
+        third = stream.assign("forever")
+        assert (await stream.heard("released")).lease == third
+        assert stream.count("released") == 0
 
 
 async def drain(stream: Stream) -> None:

@@ -2,47 +2,35 @@
 
 import asyncio
 import contextlib
-import contextvars
-import functools
 import logging
 import resource
 import sys
-import threading
 import time
-import traceback
 import typing
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 
-from consort._gen.agent.v1.agent_service_pb2 import ListWorkersRequest, LogLevel, LogLine, StepReport
+from consort._gen.agent.v1.agent_service_pb2 import ListWorkersRequest
 from consort._gen.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from consort._gen.agent.v1.worker_service_pb2 import (
     AgentOffer,
-    Assignment,
     ConnectRequest,
     ConnectResponse,
-    Failed,
     Hello,
-    LeaseRef,
     Renew,
     SlotOffer,
-    TaskReport,
     Welcome,
 )
-from consort._gen.blob.v1.payload_pb2 import Payload
 from consort._handlers import Agent
-from consort._net import connect, now, pauses
-from consort._outbox import Lease, Outbox
-from consort._values import Blobs, encode
-from consort.errors import MAX_MESSAGE, RefusedError, TaskError, cut, from_rpc
-from consort.task import Task
+from consort._net import connect, pauses
+from consort._tasks import Tasks
+from consort._values import Blobs
+from consort.errors import RefusedError, from_rpc
 
 log = logging.getLogger("consort")
 
@@ -85,21 +73,17 @@ class Session:
     """
 
     def __init__(self, options: Options, agents: Mapping[str, Agent]) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.loop_thread = threading.get_ident()
-        self.outbox = Outbox()
-        self.blobs = Blobs(options.address)
-        self.busy_threads = 0
+        self.tasks = Tasks(agents, Blobs(options.address), sum(options.slots.values()))
+        self._outbox = self.tasks.outbox
+        self._loop = asyncio.get_running_loop()
         self._options = options
         self._agents = agents
         self._session_id = str(uuid.uuid4())
-        self._tasks: dict[Lease, Task] = {}
-        self._threads = ThreadPoolExecutor(sum(options.slots.values()), thread_name_prefix="consort")
-        self._counting = threading.Lock()
         self._stopping = asyncio.Event()
         self._mesh_drains = False
         self._attached: bool | None = None
         self._closing = False
+        self._call: Any = None
         self._ttl = 1.0
         self._clock = (time.monotonic(), time.process_time())
 
@@ -111,46 +95,42 @@ class Session:
         waits = pauses(*_PAUSES)
         try:
             while not self._is_over():
-                began = self.loop.time()
+                began = self._loop.time()
                 try:
                     await self._attach()
                 except grpc.aio.AioRpcError as error:
                     self._note_absence(error)
-                if self._closing and not self._stopping.is_set() and await self._mesh_stays():
+                if self._mesh_drains and self._closing and not self._stopping.is_set() and await self._mesh_stays():
                     log.info("drained by the mesh")
                     return
-                if self.loop.time() - began > _PAUSES[1]:
+                if self._loop.time() - began > _PAUSES[1]:
                     waits = pauses(*_PAUSES)  # It held for a while, so this is a new trouble.
                 if not self._is_over():
                     await self._rest(next(waits))
         finally:
-            for task in list(self._tasks.values()):
-                self._cancel(task)
-            self._threads.shutdown(wait=False, cancel_futures=True)
-            await self.blobs.close()
+            await self.tasks.close()
 
     def stop(self) -> None:
         """Takes nothing new, and ends when what is in hand is done and acknowledged, or after `drain_timeout`."""
         if self._stopping.is_set():
             return
-        log.info("draining: %d tasks in hand", len(self._tasks))
+        log.info("draining: %d tasks in hand", len(self.tasks))
         self._stopping.set()
-        self.outbox.drain()
-        self.loop.call_later(self._options.drain_timeout, self._give_up)
+        self._outbox.drain()
+        self._loop.call_later(self._options.drain_timeout, self._give_up)
+        self._hang_up_if_idle()
 
     def _give_up(self) -> None:
-        if self._tasks or self.outbox.unacknowledged:
+        if not self._is_empty():
             log.error(
                 "not drained after %g s: %d tasks are given back, %d answers were not acknowledged",
                 self._options.drain_timeout,
-                len(self._tasks),
-                len(self.outbox.unacknowledged),
+                len(self.tasks),
+                len(self._outbox.unacknowledged),
             )
-        for task in list(self._tasks.values()):
-            self.outbox.release(task.lease)
-            self._cancel(task)
-        self.outbox.unacknowledged.clear()
-        self.outbox.poke()
+        self.tasks.give_back()
+        self._outbox.unacknowledged.clear()
+        self._hang_up_if_idle()
 
     async def _mesh_stays(self) -> bool:
         """Tells why the mesh drained this worker.
@@ -166,11 +146,17 @@ class Session:
                 return False
             return True
 
+    def _hang_up_if_idle(self) -> None:
+        """Ends an attempt to reach the mesh that nothing needs any more."""
+        if self._call is not None and self._attached is not True and self._is_empty():
+            self._closing = True
+            self._call.cancel()
+
     def _is_over(self) -> bool:
         return self._stopping.is_set() and self._is_empty()
 
     def _is_empty(self) -> bool:
-        return not self._tasks and not self.outbox.unacknowledged
+        return not self.tasks and not self._outbox.unacknowledged
 
     async def _rest(self, seconds: float) -> None:
         if self._stopping.is_set():
@@ -190,10 +176,12 @@ class Session:
                 request_serializer=_as_it_is,
                 response_deserializer=ConnectResponse.FromString,
             )()
+            self._call = call
             try:
                 self._take(await self._greet(call))
                 await self._serve(call)
             finally:
+                self._call = None
                 call.cancel()
 
     async def _greet(self, call: Any) -> ConnectResponse:
@@ -206,6 +194,10 @@ class Session:
         except grpc.aio.AioRpcError as error:
             self._check_refusal(error)
             raise
+        except asyncio.CancelledError:
+            if not self._closing or _is_being_cancelled():
+                raise
+            raise _unavailable("the worker stops") from None
         if first is _EOF:
             raise _unavailable("the mesh closed the stream before its welcome")
         if not first.HasField("welcome"):
@@ -242,12 +234,8 @@ class Session:
         if welcome.protocol != PROTOCOL:
             raise RefusedError(f"{self._options.address} speaks protocol {welcome.protocol}, this worker {PROTOCOL}")
         resumed = {(lease.task, lease.lease_token) for lease in welcome.resumed}
-        for lease, task in list(self._tasks.items()):
-            if lease not in resumed:
-                self._cancel(task)
-        for lease in resumed - self._tasks.keys() - self.outbox.unacknowledged.keys():
-            self.outbox.release(lease)  # Handed out in a frame that never arrived, or its handler was stopped.
-        self.outbox.rewind(draining=self._stopping.is_set())
+        self.tasks.resume(resumed)
+        self._outbox.rewind(draining=self._stopping.is_set())
         self._attached = True
         self._ttl = max(welcome.lease_ttl.ToTimedelta().total_seconds(), 0.3)
         log.info(
@@ -289,15 +277,15 @@ class Session:
         """Writes what waits, a frame at a time, and half-closes when there is nothing left to do."""
         try:
             while True:
-                if frame := self.outbox.take():
+                if frame := self._outbox.take():
                     await call.write(frame)
                 elif (self._stopping.is_set() or self._mesh_drains) and self._is_empty():
                     self._closing = True
                     await call.done_writing()
-                    self.loop.call_later(_CLOSE_TIMEOUT, call.cancel)
+                    self._loop.call_later(_CLOSE_TIMEOUT, call.cancel)
                     return
                 else:
-                    await self.outbox.wait()
+                    await self._outbox.wait()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # The reader sees the same end and knows its reason.
 
@@ -307,127 +295,23 @@ class Session:
             passed = max(clock[0] - self._clock[0], 0.001)
             cpu = (clock[1] - self._clock[1]) / passed
             self._clock = clock
-            self.outbox.renew(ConnectRequest(renew=Renew(cpu=cpu, memory_bytes=_resident_bytes())))
+            self._outbox.renew(ConnectRequest(renew=Renew(cpu=cpu, memory_bytes=_resident_bytes())))
             await asyncio.sleep(self._ttl / 3)
 
     def _take(self, frame: ConnectResponse) -> None:
+        is_draining = self._stopping.is_set() or self._mesh_drains
         for assignment in frame.assignments:
-            self._start(assignment)
+            self.tasks.start(assignment, is_draining=is_draining)
         for cancel in frame.cancels:
-            lease = (cancel.lease.task, cancel.lease.lease_token)
-            task = self._tasks.get(lease)
-            if task is not None:
-                log.info("%s is stopped: %s", task.name, cancel.reason or "no reason given")
-                self._cancel(task)
-            self.outbox.forget(lease)
+            self.tasks.cancel((cancel.lease.task, cancel.lease.lease_token), cancel.reason)
         for ack in frame.acks:
             if ack.HasField("error"):
                 log.warning("the answer of %s was refused: %s", ack.lease.task, ack.error.message)
-            self.outbox.acknowledge((ack.lease.task, ack.lease.lease_token))
+            self._outbox.acknowledge((ack.lease.task, ack.lease.lease_token))
         if frame.drain and not self._mesh_drains:
-            log.info("the mesh asks to drain: %d tasks in hand", len(self._tasks))
+            log.info("the mesh asks to drain: %d tasks in hand", len(self.tasks))
             self._mesh_drains = True
-            self.outbox.drain()
-
-    # The tasks.
-
-    def _start(self, assignment: Assignment) -> None:
-        task = Task(assignment, self)
-        if task.lease in self._tasks or task.lease in self.outbox.unacknowledged:
-            return  # Handed out again after a reconnect; it is in hand.
-        if self._stopping.is_set() or self._mesh_drains:
-            self.outbox.release(task.lease)
-            return
-        self._tasks[task.lease] = task
-        task._handle = _start_soon(self._perform(task, assignment), self.loop)
-
-    def _cancel(self, task: Task) -> None:
-        task.cancelled = True
-        self._tasks.pop(task.lease, None)
-        self.outbox.poke()
-        if task._handle is not None:
-            task._handle.cancel()
-
-    async def _perform(self, task: Task, assignment: Assignment) -> None:
-        try:
-            output = await self._output(task, assignment)
-        except asyncio.CancelledError:
-            if not task.cancelled:
-                await self._fail(task, TaskError("CANCELLED", "the handler cancelled itself", retryable=True))
-        except TaskError as error:
-            await self._fail(task, error)
-        except grpc.aio.AioRpcError as error:
-            await self._fail(task, TaskError(error.code(), f"{error.code().name}: {error.details()}"))
-        except (Exception, SystemExit) as error:
-            await self._crash(task, error)
-        else:
-            # Filling it in place costs half of what building it from parts does, and this is done for every task.
-            answer = ConnectRequest()
-            completed = answer.completed.add()
-            completed.lease.task, completed.lease.lease_token = task.lease
-            completed.output.CopyFrom(output)
-            self._finish(task, answer)
-
-    async def _output(self, task: Task, assignment: Assignment) -> Payload:
-        """Reads the input, calls the handler and writes the output."""
-        agent = self._agents.get(assignment.agent)
-        if agent is None:
-            raise TaskError("UNIMPLEMENTED", f"this worker does not serve agent '{assignment.agent}'", retryable=True)
-        try:
-            task.input = await self.blobs.value(assignment.input)
-        except (ValueError, RecursionError) as error:
-            raise TaskError("INVALID_ARGUMENT", f"the input cannot be read: {error}", retryable=False) from error
-        arguments = agent.bind(task)
-        if agent.is_async:
-            result = await agent.handler(**arguments)
-        else:
-            result = await self._in_thread(agent.handler, arguments)
-        try:
-            text = encode(result)
-        except (TypeError, ValueError, RecursionError) as error:
-            problem = f"the answer of '{agent.name}' is no JSON: {error}"
-            raise TaskError("INTERNAL", problem, retryable=False) from error
-        return await self.blobs.payload(text)
-
-    async def _in_thread(self, handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        call = functools.partial(contextvars.copy_context().run, self._counted, handler, arguments)
-        return await self.loop.run_in_executor(self._threads, call)
-
-    def _counted(self, handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        with self._counting:
-            self.busy_threads += 1
-        try:
-            return handler(**arguments)
-        except StopIteration as error:
-            raise RuntimeError("the handler raised StopIteration") from error  # A future cannot carry it.
-        finally:
-            with self._counting:
-                self.busy_threads -= 1
-
-    async def _crash(self, task: Task, error: BaseException) -> None:
-        """Fails a task whose handler raised something else than TaskError, with the traceback on record."""
-        trace = error.__traceback__
-        if trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next  # The first frame is this file's.
-        lines = "".join(traceback.format_exception(type(error), error, trace))
-        if not task.cancelled:
-            line = LogLine(level=LogLevel.LOG_LEVEL_ERROR, text=cut(lines[-MAX_MESSAGE:], MAX_MESSAGE))
-            lease = LeaseRef(task=task.lease[0], lease_token=task.lease[1])
-            await self.outbox.report(TaskReport(lease=lease, report=StepReport(log=line), time=now()))
-        await self._fail(task, TaskError("UNKNOWN", f"{type(error).__name__}: {error}", retryable=True))
-
-    async def _fail(self, task: Task, error: TaskError) -> None:
-        retry_after = None
-        if error.retry_after is not None:
-            retry_after = Duration()
-            retry_after.FromTimedelta(error.retry_after)
-        lease = LeaseRef(task=task.lease[0], lease_token=task.lease[1])
-        failed = Failed(lease=lease, error=error.to_status(), retryable=error.retryable, retry_after=retry_after)
-        self._finish(task, ConnectRequest(failed=[failed]))
-
-    def _finish(self, task: Task, answer: ConnectRequest) -> None:
-        if self._tasks.pop(task.lease, None) is not None:
-            self.outbox.answer(task.lease, answer.SerializeToString())
+            self._outbox.drain()
 
 
 def _is_being_cancelled() -> bool:
@@ -442,13 +326,6 @@ def _as_it_is(frame: bytes) -> bytes:
 def _unavailable(text: str) -> grpc.aio.AioRpcError:
     empty = grpc.aio.Metadata()
     return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, empty, empty, text, None)
-
-
-def _start_soon(work: Any, loop: asyncio.AbstractEventLoop) -> "asyncio.Task[None]":
-    """Starts a task: at once where Python can (3.12), so that one which never waits is finished on return."""
-    if sys.version_info >= (3, 12):
-        return asyncio.Task(work, loop=loop, eager_start=True)
-    return loop.create_task(work)
 
 
 def _resident_bytes() -> int:

@@ -116,9 +116,9 @@ class Worker:
         except RefusedError as error:
             log.error("%s", error)  # noqa: TRY400 - the message says all; a traceback would bury it.
             code = 2
-        if self._session is not None and self._session.busy_threads:
+        if self._session is not None and self._session.tasks.busy_threads:
             # A thread cannot be stopped, and the interpreter would wait for it for ever.
-            log.warning("%d plain handlers did not stop when told; leaving them", self._session.busy_threads)
+            log.warning("%d plain handlers did not stop when told; leaving them", self._session.tasks.busy_threads)
             logging.shutdown()
             sys.stdout.flush()
             os._exit(code)

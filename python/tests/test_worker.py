@@ -88,7 +88,7 @@ async def test_renewals_come_every_third_of_the_ttl_with_cpu_and_memory() -> Non
             renew = await stream.heard("renew")
             assert renew.memory_bytes > 1_000_000
             assert renew.cpu >= 0
-        assert 0.3 <= loop.time() - began < 3.0
+        assert 0.3 <= loop.time() - began < 1.5
 
 
 async def test_the_handler_sees_the_whole_task() -> None:
@@ -370,7 +370,7 @@ async def test_stop_drains_what_is_in_hand_then_closes() -> None:
             return "done"
 
         async with serving(worker) as served:
-            stream = await mesh.stream()
+            stream = await mesh.stream(ttl=0.6)
             held = stream.assign("slow")
             await stream.heard("reports")
             worker.stop()
@@ -379,7 +379,10 @@ async def test_stop_drains_what_is_in_hand_then_closes() -> None:
             assert (await stream.heard("released")).lease == late
             release.set()
             assert (await stream.heard("completed")).lease == held
-            assert not stream.closed_by_worker.is_set(), "the answer is not on record yet"
+            # The answer is not on record yet, so the worker stays and says that it lives.
+            for _ in range(stream.count("renew") + 1):
+                await stream.heard("renew")
+            assert not stream.closed_by_worker.is_set()
             stream.ack(held)
             await stream.closed_by_worker.wait()
             await served

@@ -1,1 +1,54 @@
-//! To be written.
+//! The front desk: what `proto/` promises, served with tonic over the engine and the bus.
+//!
+//! A handler reads the request, calls the engine and writes the answer; it decides nothing. [`bind`] takes the address and
+//! [`serve`] answers on it until it is told to stop.
+//!
+//! Errors become statuses in one file (`status`), names are read and written in one (`names`), and the layers in front of the
+//! services stand in one listed order (`server`).
+
+mod agent;
+mod blob;
+mod connect;
+mod connection;
+mod convert;
+mod deadline;
+mod decision;
+mod envelope;
+mod event;
+mod hello;
+mod layers;
+mod limits;
+mod names;
+mod orchestrator;
+mod paging;
+mod request;
+mod routes;
+mod server;
+mod status;
+mod stream;
+mod subscribe;
+mod watch_run;
+mod worker;
+
+pub use limits::{ApiOptions, Limits};
+pub use server::{Listener, ServeError, bind, check_listen, serve};
+
+use consort_bus::Bus;
+use consort_engine::Engine;
+use tokio_util::sync::CancellationToken;
+
+/// What every service needs.
+pub(crate) struct Context {
+    pub(crate) engine: Engine,
+    pub(crate) bus: Bus,
+    pub(crate) values: convert::Values,
+    pub(crate) options: ApiOptions,
+    /// Cancelled when the server begins to stop.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Context {
+    pub(crate) fn store(&self) -> &dyn consort_core::ports::Store {
+        &**self.engine.store()
+    }
+}

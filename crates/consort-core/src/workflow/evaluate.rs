@@ -137,14 +137,38 @@ fn explain(error: &ExecutionError, paths: &[Path], roots: &[Root], texts: &[Json
             format!("there is no key `{}`; `has()` tells whether there is one", brief(key, 60))
         }
         ExecutionError::NoSuchOverload(overload) => {
-            let types = overload.argument_types();
-            let mixed = types.iter().any(|t| t == "double") && types.iter().any(|t| t == "int" || t == "uint");
-            let hint = if mixed { "; write `double(…)` around the integer" } else { "" };
-            let function = overload.function().replace('_', " ");
-            format!("`{}` does not work on {}{hint}", function.trim(), types.join(" and "))
+            let types: Vec<&str> = overload.argument_types().iter().map(String::as_str).collect();
+            no_overload(overload.function().replace('_', " ").trim(), &types)
         }
+        ExecutionError::UnsupportedBinaryOperator(operator, left, right) => {
+            no_overload(operator, &[type_name(left), type_name(right)])
+        }
+        ExecutionError::IndexOutOfBounds(Value::Int(index)) => format!("there is no item {index} in the list"),
+        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "it divides by zero".to_owned(),
+        ExecutionError::Overflow(..) => "its value is too large for 64 bits".to_owned(),
         ExecutionError::InternalError(why) => brief(why, 300),
         other => brief(&other.to_string(), 300),
+    }
+}
+
+fn no_overload(operator: &str, types: &[&str]) -> String {
+    let mixed = types.contains(&"double") && types.iter().any(|name| matches!(*name, "int" | "uint"));
+    let hint = if mixed { "; write `double(…)` around the integer" } else { "" };
+    format!("`{operator}` does not work on {}{hint}", types.join(" and "))
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Int(_) => "int",
+        Value::UInt(_) => "uint",
+        Value::Float(_) => "double",
+        Value::String(_) => "string",
+        Value::Bytes(_) => "bytes",
+        Value::List(_) => "list",
+        Value::Map(_) => "map",
+        _ => "this value",
     }
 }
 

@@ -127,8 +127,7 @@ pub(super) fn compile(source: &str, names: &Names<'_>, roots: &mut Vec<Root>) ->
     }
     let mut tree = Parser::new().max_recursion_depth(NESTING_LIMIT).parse(source).map_err(|errors| {
         let first = errors.errors.first();
-        let why = first
-            .map_or_else(String::new, |error| format!(": {} at character {}", brief(&error.msg, 160), error.pos.1));
+        let why = first.map_or_else(String::new, |error| syntax(&error.msg, error.pos.1));
         vec![Problem::new(
             format!("`{}` is not an expression{why}", brief(source, 80)),
             "expressions are written in CEL",
@@ -142,12 +141,23 @@ pub(super) fn compile(source: &str, names: &Names<'_>, roots: &mut Vec<Root>) ->
         compiler.problems.push(Problem::new(message, "compute parts of it in `set` steps"));
     }
     if !compiler.problems.is_empty() {
+        compiler.problems.dedup();
         return Err(compiler.problems);
     }
     let mut paths = compiler.paths;
     let whole = matches!(&tree.expr, Expr::Ident(name) if name == "@0");
     let form = if whole { Form::Path(paths.swap_remove(0)) } else { Form::Cel { tree, paths } };
     Ok(Expression { source: source.to_owned(), form })
+}
+
+/// What the parser says, without its list of all that could have stood there.
+fn syntax(message: &str, column: isize) -> String {
+    if message.contains("Recursion limit") {
+        return format!(": it is nested more than {NESTING_LIMIT} deep");
+    }
+    let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
+    let message = message.split(" expecting ").next().unwrap_or(message).replace("'<EOF>'", "end");
+    format!(": {} at character {column}", brief(&message, 120))
 }
 
 /// Names with `-` after a dot, which CEL reads as a subtraction.
@@ -192,10 +202,9 @@ impl Compiler<'_> {
         match &mut node.expr {
             Expr::Ident(name) => self.check_name(name),
             Expr::Select(select) => {
-                if select.test {
-                    self.check_presence(&select.operand, &select.field);
+                if !select.test || self.check_presence(&select.operand, &select.field) {
+                    self.visit(&mut select.operand);
                 }
-                self.visit(&mut select.operand);
             }
             Expr::Call(call) => self.visit_call(call),
             Expr::List(items) => items.elements.iter_mut().for_each(|item| self.visit(item)),
@@ -366,9 +375,9 @@ impl Compiler<'_> {
         Expr::Ident(format!("@{number}"))
     }
 
-    /// `has(x.y)`: an unknown input or step is a mistake, not an absence.
-    fn check_presence(&mut self, operand: &IdedExpr, field: &str) {
-        let Some((root, segments)) = self.path_of(operand) else { return };
+    /// `has(x.y)`: an unknown input or step is a mistake, not an absence. False if it makes no sense to go on.
+    fn check_presence(&mut self, operand: &IdedExpr, field: &str) -> bool {
+        let Some((root, segments)) = self.path_of(operand) else { return true };
         match (root.as_str(), segments.as_slice()) {
             ("inputs", []) => self.check_input(field),
             ("steps" | "run", short) if short.len() < 2 && !(root == "run" && short.len() == 1) => {
@@ -377,9 +386,11 @@ impl Compiler<'_> {
                     short.first().map_or_else(String::new, ToString::to_string)
                 );
                 self.problems.push(Problem::new(message, "it is always there; an output that was not given is `null`"));
+                return false;
             }
             _ => {}
         }
+        true
     }
 
     fn check_input(&mut self, name: &str) {

@@ -19,7 +19,7 @@ pub(super) fn check(reader: &mut Reader, drafts: &[Draft]) {
     let mut before: Vec<Vec<u64>> = vec![Vec::new(); drafts.len()];
     for &number in &order {
         let mut row = vec![0u64; words];
-        for &need in &drafts[number].step.needs {
+        for &need in &drafts[number].needs {
             row[need / 64] |= 1 << (need % 64);
             for (word, bits) in row.iter_mut().zip(&before[need]) {
                 *word |= bits;
@@ -28,9 +28,9 @@ pub(super) fn check(reader: &mut Reader, drafts: &[Draft]) {
         before[number] = row;
     }
     for (draft, row) in drafts.iter().zip(&before) {
-        let id = &draft.step.id;
+        let id = &draft.id;
         for (read, path, place) in &draft.reads {
-            let other = &drafts[*read].step.id;
+            let other = &drafts[*read].id;
             if other == id {
                 reader.mistake(*place, path, format!("step `{id}` reads itself"), "read another step");
             } else if !row.is_empty() && row[read / 64] & (1 << (read % 64)) == 0 {
@@ -41,24 +41,24 @@ pub(super) fn check(reader: &mut Reader, drafts: &[Draft]) {
     }
 }
 
-/// The steps with the steps that need them.
-pub(super) fn link(drafts: Vec<Draft>) -> Vec<Step> {
-    let mut steps: Vec<Step> = drafts.into_iter().map(|draft| draft.step).collect();
+/// The steps with the steps that need them; `None` if one of them could not be read.
+pub(super) fn link(drafts: Vec<Draft>) -> Option<Vec<Step>> {
+    let mut steps: Vec<Step> = drafts.into_iter().map(|draft| draft.step).collect::<Option<_>>()?;
     for number in 0..steps.len() {
         for at in 0..steps[number].needs.len() {
             let need = steps[number].needs[at];
             steps[need].dependents.push(number);
         }
     }
-    steps
+    Some(steps)
 }
 
 /// The steps in an order in which each comes after its needs; those on or behind a cycle are left out.
 fn order(drafts: &[Draft]) -> Vec<usize> {
-    let mut waiting: Vec<usize> = drafts.iter().map(|draft| draft.step.needs.len()).collect();
+    let mut waiting: Vec<usize> = drafts.iter().map(|draft| draft.needs.len()).collect();
     let mut dependents: Vec<Vec<usize>> = vec![Vec::new(); drafts.len()];
     for (number, draft) in drafts.iter().enumerate() {
-        for &need in &draft.step.needs {
+        for &need in &draft.needs {
             dependents[need].push(number);
         }
     }
@@ -89,19 +89,19 @@ fn cycles(reader: &mut Reader, drafts: &[Draft], order: &[usize]) {
             place_in_walk.insert(at, walk.len());
             walk.push(at);
             let Some(&need) =
-                drafts[at].step.needs.iter().find(|&&need| !settled[need] || place_in_walk.contains_key(&need))
+                drafts[at].needs.iter().find(|&&need| !settled[need] || place_in_walk.contains_key(&need))
             else {
                 break;
             };
             at = need;
         }
         if let Some(&begin) = place_in_walk.get(&at).filter(|_| !settled[at])
-            && drafts[walk[walk.len() - 1]].step.needs.contains(&at)
+            && drafts[walk[walk.len() - 1]].needs.contains(&at)
         {
             let cycle = &walk[begin..];
-            let names: Vec<&str> = cycle.iter().chain([&at]).map(|&number| &*drafts[number].step.id).collect();
+            let names: Vec<&str> = cycle.iter().chain([&at]).map(|&number| &*drafts[number].id).collect();
             let draft = &drafts[at];
-            let need = draft.step.needs.iter().position(|need| cycle.contains(need));
+            let need = draft.needs.iter().position(|need| cycle.contains(need));
             let (path, place) =
                 need.map_or_else(|| (format!("steps[{at}]"), draft.place), |n| draft.need_places[n].clone());
             let message = format!("these steps need each other: {}", brief(&names.join(" → "), 400));

@@ -105,8 +105,8 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Inputs {
                 reader.mistake(place.node.place, &join(&path, "default"), message, "change the default or the schema");
             }
         }
-        let description = get(keywords, "description").and_then(|e| reader.text(&e.node, &join(&path, "description")));
-        let description = description.unwrap_or_default().to_owned();
+        let description = get(keywords, "description").map(|e| e.node.json());
+        let description = description.as_ref().and_then(JsonValue::as_str).unwrap_or_default().to_owned();
         fields.push(Input { name: entry.key.clone(), schema, default, description, validator });
     }
     Inputs { fields }

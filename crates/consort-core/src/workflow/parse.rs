@@ -143,6 +143,11 @@ impl Reader {
         }
     }
 
+    /// Whether no more mistakes are taken, so that looking for more is vain.
+    pub(super) fn is_full(&self) -> bool {
+        self.mistakes.len() > MISTAKE_LIMIT
+    }
+
     pub(super) fn template(&mut self, node: &Node, path: &str, names: &Names<'_>) -> Template {
         let mut report = |below: &str, place: Place, problem: Problem| {
             self.mistake(place, &format!("{path}{below}"), problem.message, problem.hint);
@@ -255,9 +260,13 @@ fn all_steps(reader: &mut Reader, node: &Node, inputs: &Inputs) -> Option<(Vec<S
     let index = steps::ids(reader, items);
     let input_names = inputs::names(inputs);
     let names = Names { inputs: &input_names, steps: &index, item: false };
-    let drafts: Vec<Option<Draft>> =
-        items.iter().enumerate().map(|(number, item)| steps::read(reader, item, number, &names)).collect();
-    let drafts: Vec<Draft> = drafts.into_iter().collect::<Option<_>>()?;
+    let mut drafts: Vec<Draft> = Vec::with_capacity(items.len());
+    for (number, item) in items.iter().enumerate() {
+        if reader.is_full() {
+            return None;
+        }
+        drafts.push(steps::read(reader, item, number, &names));
+    }
     graph::check(reader, &drafts);
-    Some((graph::link(drafts), index))
+    Some((graph::link(drafts)?, index))
 }

@@ -52,9 +52,14 @@ const CODES: [&str; 16] = [
 /// A step as it was read, with what the checks of the graph need.
 #[derive(Debug)]
 pub(super) struct Draft {
-    pub step: Step,
+    /// Its id, or its place in the definition if it has none.
+    pub id: Arc<str>,
     pub place: Place,
-    /// Where the `needs` are written, one place for each of `step.needs`.
+    /// The step without its links, if enough of it was right.
+    pub step: Option<Step>,
+    /// Numbers of the steps it needs.
+    pub needs: Vec<usize>,
+    /// Where these are written.
     pub need_places: Vec<(String, Place)>,
     /// Steps that expressions read, by number, with the place of the key.
     pub reads: Vec<(usize, String, Place)>,
@@ -90,10 +95,17 @@ pub(super) fn ids(reader: &mut Reader, items: &[Node]) -> HashMap<Arc<str>, usiz
     index
 }
 
-/// Reads one step. `None` if there is too little of it to go on; the mistakes are reported in any case.
-pub(super) fn read(reader: &mut Reader, node: &Node, number: usize, names: &Names<'_>) -> Option<Draft> {
+/// Reads one step.
+pub(super) fn read(reader: &mut Reader, node: &Node, number: usize, names: &Names<'_>) -> Draft {
     let here = format!("steps[{number}]");
-    let entries = reader.map(node, &here, "a step begins with `- id:`")?;
+    let entries = reader.map(node, &here, "a step begins with `- id:`").unwrap_or_default();
+    let id = match get(entries, "id").map(|entry| &entry.node.value) {
+        Some(Value::Text(id)) => Arc::from(id.as_str()),
+        _ => Arc::from(here.as_str()),
+    };
+    if entries.is_empty() {
+        return Draft { id, place: node.place, step: None, needs: vec![], need_places: vec![], reads: vec![] };
+    }
     reader.check_keys(entries, &here, &KEYS, &LATER);
     let mut step = StepReader { reader, here, entries, names, reads: Vec::new() };
     let (needs, need_places) = step.needs();
@@ -105,12 +117,17 @@ pub(super) fn read(reader: &mut Reader, node: &Node, number: usize, names: &Name
         get(entries, "timeout").and_then(|e| step.reader.duration(&e.node, &join(&step.here, "timeout"), false));
     let retry = step.retry();
     let reads = step.reads;
-    let id = get(entries, "id").and_then(|entry| match &entry.node.value {
-        Value::Text(id) => Some(Arc::from(id.as_str())),
-        _ => None,
-    })?;
-    let step = Step { id, action: action?, needs, dependents: Vec::new(), condition, for_each, retry, timeout };
-    Some(Draft { step, place: node.place, need_places, reads })
+    let step = action.map(|action| Step {
+        id: id.clone(),
+        action,
+        needs: needs.clone(),
+        dependents: Vec::new(),
+        condition,
+        for_each,
+        retry,
+        timeout,
+    });
+    Draft { id, place: node.place, step, needs, need_places, reads }
 }
 
 struct StepReader<'a> {
@@ -139,7 +156,7 @@ impl StepReader<'_> {
     }
 
     fn action(&mut self, node: &Node, names: &Names<'_>) -> Option<Action> {
-        let found: Vec<&Entry> = self.entries.iter().filter(|e| KINDS.contains(&e.key.as_str())).collect();
+        let found: Vec<&Entry> = KINDS.iter().filter_map(|kind| get(self.entries, kind)).collect();
         let [kind] = found.as_slice() else {
             if found.is_empty() && !self.entries.iter().any(|e| LATER[..5].contains(&e.key.as_str())) {
                 let hint = format!("add one of {}", list(KINDS));
@@ -405,6 +422,9 @@ impl StepReader<'_> {
         };
         let mut seen = HashSet::new();
         for (path, item) in items {
+            if self.reader.is_full() {
+                break;
+            }
             let Some(id) = self.reader.text(item, &path) else { continue };
             if own.as_ref().is_some_and(|own| own.as_str() == Some(id)) {
                 self.reader.mistake(

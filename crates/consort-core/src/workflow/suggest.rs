@@ -1,13 +1,17 @@
 //! Help for people who mistyped.
 
+/// Names that are compared, so that many mistakes in a large definition stay cheap.
+const COMPARED: usize = 1_000;
+
 /// The known name that was probably meant: the nearest one, if it is near.
 pub(super) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    if found.len() > 64 {
+    let limit = (found.chars().count() / 3).min(3);
+    if limit == 0 || found.len() > 64 {
         return None;
     }
-    let limit = (found.chars().count() / 3).clamp(1, 3);
     known
         .into_iter()
+        .take(COMPARED)
         .filter(|name| name.len().abs_diff(found.len()) <= limit)
         .map(|name| (distance(found, name), name))
         .filter(|(distance, _)| *distance <= limit)

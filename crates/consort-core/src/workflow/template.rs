@@ -138,7 +138,12 @@ impl Template {
     pub(super) fn compile(node: &Node, names: &Names<'_>, report: &mut dyn FnMut(&str, Place, Problem)) -> Template {
         let mut compiler = Compiler { names, roots: Vec::new(), report };
         let part = compiler.tree(node, "");
-        let part = if let Piece::Json(_) = part { Piece::Constant(Data::of(&unescaped(node))) } else { part };
+        let part = match part {
+            Piece::Json(text) => {
+                Piece::Constant(Data::Inline(Json::parse(text).expect("definitions nest less deep than values")))
+            }
+            part => part,
+        };
         Template { part, roots: compiler.roots }
     }
 
@@ -284,13 +289,12 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     fn tree(&mut self, node: &Node, path: &str) -> Piece {
-        let constant = |part: &Piece| matches!(part, Piece::Json(_));
         match &node.value {
             Value::Text(text) => self.text(text, node, path),
             Value::List(items) => {
                 let parts: Vec<Piece> =
                     items.iter().enumerate().map(|(n, item)| self.tree(item, &format!("{path}[{n}]"))).collect();
-                if parts.iter().all(constant) { json(node) } else { Piece::List(parts) }
+                constant(Piece::List(parts))
             }
             Value::Map(entries) => {
                 let mut parts = Vec::with_capacity(entries.len());
@@ -308,9 +312,9 @@ impl Compiler<'_> {
                     key.push(':');
                     parts.push((key, self.tree(&entry.node, &path)));
                 }
-                if parts.iter().all(|(_, part)| constant(part)) { json(node) } else { Piece::Object(parts) }
+                constant(Piece::Object(parts))
             }
-            _ => json(node),
+            _ => Piece::Json(node.json().to_string()),
         }
     }
 
@@ -319,7 +323,7 @@ impl Compiler<'_> {
             Ok(parts) => parts,
             Err(problem) => {
                 (self.report)(path, node.place, problem);
-                return json(node);
+                return text_constant(text);
             }
         };
         let mut fragments = Vec::with_capacity(parts.len());
@@ -333,7 +337,8 @@ impl Compiler<'_> {
             }
         }
         match fragments.as_slice() {
-            [] | [Fragment::Literal(_)] => json(node),
+            [] => text_constant(text),
+            [Fragment::Literal(literal)] => text_constant(literal),
             [Fragment::Expression(_)] => match fragments.pop() {
                 Some(Fragment::Expression(expression)) => Piece::Expression(expression),
                 _ => unreachable!("just matched"),
@@ -343,19 +348,19 @@ impl Compiler<'_> {
     }
 }
 
-fn json(node: &Node) -> Piece {
-    Piece::Json(unescaped(node).to_string())
+fn text_constant(text: &str) -> Piece {
+    let mut json = String::new();
+    write_text(text, &mut json);
+    Piece::Json(json)
 }
 
-/// The value of a tree without expressions, with `$${{` made `${{`.
-fn unescaped(node: &Node) -> serde_json::Value {
-    match &node.value {
-        Value::Text(text) => match scan::parts(text).as_deref() {
-            Ok([Part::Literal(literal)]) => literal.as_str().into(),
-            _ => text.as_str().into(),
-        },
-        Value::List(items) => items.iter().map(unescaped).collect(),
-        Value::Map(entries) => entries.iter().map(|e| (e.key.clone(), unescaped(&e.node))).collect(),
-        _ => node.json(),
-    }
+/// A list or object whose parts are all constant becomes constant text itself.
+fn constant(part: Piece) -> Piece {
+    let fixed = match &part {
+        Piece::List(items) => items.iter().all(|item| matches!(item, Piece::Json(_))),
+        Piece::Object(entries) => entries.iter().all(|(_, item)| matches!(item, Piece::Json(_))),
+        _ => false,
+    };
+    let mut json = String::new();
+    if fixed && write(&part, &[], &[], &mut json).is_ok() { Piece::Json(json) } else { part }
 }

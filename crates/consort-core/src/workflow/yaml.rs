@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Number;
 use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
-use super::parse::Mistake;
+use super::parse::{Mistake, join};
 use super::suggest::brief;
 
 /// Longest definition, in bytes.
@@ -81,6 +81,15 @@ impl Node {
         }
     }
 
+    /// Levels of lists and mappings in it.
+    fn depth(&self) -> usize {
+        match &self.value {
+            Value::List(items) => 1 + items.iter().map(Node::depth).max().unwrap_or(0),
+            Value::Map(entries) => 1 + entries.iter().map(|e| e.node.depth()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     /// Values and bytes in it: what an alias to it costs.
     fn weight(&self) -> usize {
         8 + match &self.value {
@@ -133,6 +142,19 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
+    /// The path of the value that comes next.
+    fn path(&self) -> String {
+        let mut path = String::new();
+        for open in &self.open {
+            match (&open.node.value, &open.key) {
+                (Value::List(items), _) => path += &format!("[{}]", items.len()),
+                (_, Some((key, _))) => path = join(&path, &brief(key, 60)),
+                _ => {}
+            }
+        }
+        path
+    }
+
     fn event(&mut self, event: Event<'_>, place: Place) -> Result<(), Mistake> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -148,9 +170,10 @@ impl Builder<'_> {
             Event::Alias(id) => {
                 let Some(node) = self.anchors.get(&id) else {
                     let message = "this alias stands inside the value it names".to_owned();
-                    return Err(Mistake::at(place, "", message, "write the value out"));
+                    return Err(Mistake::at(place, self.path(), message, "write the value out"));
                 };
                 let node = Node { place, ..node.clone() };
+                self.check_depth(node.depth(), place)?;
                 self.spend(&node)?;
                 self.add(node, 0)
             }
@@ -163,12 +186,17 @@ impl Builder<'_> {
     }
 
     fn begin(&mut self, value: Value, anchor: usize, tag: Option<&Tag>, place: Place) -> Result<(), Mistake> {
-        if self.open.len() == DEPTH_LIMIT {
-            let message = format!("the definition is nested more than {DEPTH_LIMIT} deep");
-            return Err(Mistake::at(place, "", message, "make it flatter"));
-        }
+        self.check_depth(1, place)?;
         self.check_tag(tag, &["map", "seq"], place);
         self.open.push(Open { anchor, node: Node { place, value }, key: None, keys: HashSet::new() });
+        Ok(())
+    }
+
+    fn check_depth(&self, more: usize, place: Place) -> Result<(), Mistake> {
+        if self.open.len() + more > DEPTH_LIMIT {
+            let message = format!("the definition is nested more than {DEPTH_LIMIT} deep");
+            return Err(Mistake::at(place, self.path(), message, "make it flatter"));
+        }
         Ok(())
     }
 
@@ -187,11 +215,13 @@ impl Builder<'_> {
                 Some((key, place)) => entries.push(Entry { key, place, node }),
                 None => {
                     let (key, place) = (key_text(&node)?, node.place);
-                    if !parent.keys.insert(key.clone()) {
+                    let repeated = !parent.keys.insert(key.clone());
+                    parent.key = Some((key.clone(), place));
+                    if repeated {
                         let message = format!("the key `{}` is there twice", brief(&key, 60));
-                        self.mistakes.push(Mistake::at(place, "", message, "keep one of them"));
+                        let path = self.path();
+                        self.mistakes.push(Mistake::at(place, path, message, "keep one of them"));
                     }
-                    parent.key = Some((key, place));
                 }
             },
             _ => unreachable!("only lists and mappings are open"),
@@ -202,7 +232,7 @@ impl Builder<'_> {
     fn spend(&mut self, node: &Node) -> Result<(), Mistake> {
         let too_much = || {
             let message = format!("aliases make the definition more than {ALIAS_FACTOR} times larger");
-            Mistake::at(node.place, "", message, "use fewer aliases")
+            Mistake::at(node.place, self.path(), message, "use fewer aliases")
         };
         self.budget = self.budget.checked_sub(node.weight()).ok_or_else(too_much)?;
         Ok(())
@@ -218,7 +248,8 @@ impl Builder<'_> {
         let Some(tag) = tag else { return };
         if !known.iter().any(|name| tag.is_yaml_core_schema_tag(name)) {
             let message = format!("the tag `{}` is not supported", brief(&tag.original(), 60));
-            self.mistakes.push(Mistake::at(place, "", message, "remove it"));
+            let path = self.path();
+            self.mistakes.push(Mistake::at(place, path, message, "remove it"));
         }
     }
 }
@@ -319,8 +350,8 @@ mod tests {
 
     #[test]
     fn json_is_yaml() {
-        let source = "{\"a\": [1, 2.5, true, null, \"x\\ny\\u00e9\"],\n\t\"b\": {}}";
-        assert_eq!(json(source), serde_json::json!({"a": [1, 2.5, true, null, "x\nyé"], "b": {}}));
+        let source = "{\"a\": [1, 2.5, true, null, \"x\\ny\\u00e9\\ud83d\\ude00\\/\"],\n\t\"b\": {}}";
+        assert_eq!(json(source), serde_json::json!({"a": [1, 2.5, true, null, "x\nyé😀/"], "b": {}}));
     }
 
     #[test]
@@ -351,6 +382,8 @@ mod tests {
         assert!(failure(&("[".repeat(70) + &"]".repeat(70))).contains("nested more than 64 deep"));
         assert!(failure(&"- ".repeat(500_000)).contains("nested"));
         assert!(failure(&" ".repeat(SOURCE_LIMIT + 1)).contains("at most 1048576"));
+        let deep = |inner: &str| format!("{}{inner}{}", "[".repeat(40), "]".repeat(40));
+        assert!(failure(&format!("a: &x {}\nb: {}", deep("1"), deep("*x"))).contains("nested more than 64 deep"));
         assert!(failure("a: &x [*x]").contains("inside the value"));
         assert_eq!(failure("a: 1\n---\nb: 2\n"), "2:1 a second document begins here");
         assert!(failure("a: [1\nb: 2").starts_with("2:"), "{}", failure("a: [1\nb: 2"));

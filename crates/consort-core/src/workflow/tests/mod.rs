@@ -41,6 +41,14 @@ steps:
 output: "${{ steps.report.output }}"
 "#;
 
+/// A snapshot without the source of its expression, which the test shows already.
+macro_rules! assert_shown {
+    ($text:expr) => {
+        insta::with_settings!({omit_expression => true}, { insta::assert_snapshot!($text) })
+    };
+}
+use assert_shown;
+
 fn parse(source: &str) -> Workflow {
     Workflow::parse(source).unwrap_or_else(|mistakes| panic!("{}", show(&mistakes)))
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::super::{Action, EvalError, Scope, StepView, Template, Workflow};
-use super::parse;
+use super::{assert_shown, parse};
 use crate::data::{BlobRef, Data, Json};
 
 /// A run with inputs, the step `h` (done), the step `time-waste` (skipped), an item and blobs.
@@ -200,7 +200,7 @@ fn failures_name_the_expression_and_the_reason() {
         };
         writeln!(text, "{why}").unwrap();
     }
-    insta::assert_snapshot!(text);
+    assert_shown!(text);
 }
 
 #[test]

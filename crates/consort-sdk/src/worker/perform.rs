@@ -87,3 +87,23 @@ fn panicked(panic: &(dyn Any + Send)) -> TaskError {
     let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     TaskError::new(Code::Internal, format!("the handler panicked: {}", message.unwrap_or("without a message")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_ignores_its_cancellation_is_dropped_after_five_seconds() {
+        let (reports, _rest) = mpsc::channel(1);
+        let client = Client::connect("127.0.0.1:1").unwrap();
+        let desk = Arc::new(Desk { client, held: Arc::new(Held::new(1)), reports });
+        let assignment = Assignment { task: "t".into(), lease_token: 1, agent: "deaf".into(), ..Default::default() };
+        let (key, cancel) = desk.held.take(&assignment, false).unwrap();
+        let deaf: Handler = Arc::new(|_| std::future::pending().boxed());
+        let began = tokio::time::Instant::now();
+        desk.held.cancel(&key.to_ref());
+        perform(desk.clone(), Some(deaf), key, assignment, cancel).await;
+        assert_eq!(began.elapsed().as_secs(), TIDY_UP.as_secs());
+        assert!(desk.held.owed().is_empty(), "its answer no longer matters");
+    }
+}

@@ -1,0 +1,311 @@
+//! `consort bench engine`: runs and steps a second, and how long one run takes.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use consort_proto::agent::{AgentStatus, GetAgentRequest};
+use consort_sdk::Client;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::load::{Load, Seen};
+use super::worker::AGENT;
+use crate::cli::{Address, Global};
+use crate::context::Mesh;
+use crate::failure::{Failure, Result};
+use crate::install;
+use crate::output::{Format, Table, print};
+use crate::process::{Process, Scratch, Server, memory};
+
+/// A connection carries at most 64 calls at once on a server with its usual limits.
+const LANES_PER_CONNECTION: usize = 50;
+/// How long the worker may take to connect.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(20);
+
+/// Durable runs of steps that do nothing: client, server and worker as three processes.
+///
+/// A closed loop of lanes, each starting a run and waiting for its end, against a server on a scratch store that syncs every commit.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  consort bench engine
+  consort bench engine --steps 10 --concurrency 64 --seconds 10 --worker python -o json
+  consort bench engine --fan 1000 --concurrency 1      1,000 parallel steps in each run")]
+pub(crate) struct Engine {
+    /// Steps of each run, one after the other.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub steps: u32,
+    /// Runs at once.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub concurrency: u32,
+    /// How long runs count.
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub seconds: u32,
+    /// How long runs go on before they count.
+    #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=3_600))]
+    pub warmup: u32,
+    /// Language of the worker.
+    #[arg(long, value_enum, default_value = "rust")]
+    pub worker: Language,
+    /// Instead of a chain, one step for each of N items, all at once.
+    #[arg(long, value_name = "N", conflicts_with = "steps", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub fan: Option<u32>,
+    /// Connections of the client; two, or more where lanes need them, by default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub connections: Option<u32>,
+    /// Folder for the scratch store, to choose the disk; the system's folder for temporary files by default.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Language of the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Language {
+    /// The worker built into this program.
+    Rust,
+    /// `python -m consort.noop`.
+    Python,
+}
+
+impl Engine {
+    /// Runs the command. A server named with --addr is used as it is; otherwise one is started.
+    pub(crate) async fn run(self, global: &Global) -> Result<()> {
+        let scratch = Scratch::new("bench", self.dir.as_deref())?;
+        let log = |name: &str| scratch.path.join(format!("{name}.log"));
+        let mut server = match global.addr {
+            Some(_) => None,
+            None => Some(Server::start(&scratch.path.join("data"), "127.0.0.1:0", log("server")).await?),
+        };
+        let idle = server.as_ref().and_then(|server| server.process.pid()).and_then(memory);
+        let addr = server.as_ref().map_or_else(|| global.address().addr, |server| server.addr.clone());
+        let mesh = Mesh::new(&Address { addr: addr.clone(), source: "--addr".to_owned() }, &global.namespace)?;
+
+        let mut worker = self.start_worker(&addr, &global.namespace, log("worker"))?;
+        wait_for_worker(&mesh, &mut worker).await?;
+        let workflow = mesh.check(mesh.client.apply(self.workflow()).await)?;
+
+        let pids = [server.as_ref().and_then(|server| server.process.pid()), worker.pid(), Some(std::process::id())];
+        let from = Instant::now() + Duration::from_secs(self.warmup.into());
+        let to = from + Duration::from_secs(self.seconds.into());
+        let load = Load {
+            workflow: workflow.name,
+            clients: self.clients(&addr, &global.namespace)?,
+            lanes: self.concurrency as usize,
+            from,
+            to,
+        };
+        let (seen, cores) = tokio::join!(load.run(), cores_used(pids, from, to));
+        let seen = seen?;
+        worker.check()?;
+        if let Some(server) = &mut server {
+            server.process.check()?;
+        }
+        let loaded = server.as_ref().and_then(|server| server.process.pid()).and_then(memory);
+        let ready = server.as_ref().map(|server| server.ready);
+        worker.stop().await;
+        if let Some(mut server) = server {
+            server.process.stop().await;
+        }
+        let figures = self.figures(&seen, ready, idle, loaded, cores);
+        match global.output {
+            Format::Table => print(&table(&figures))?,
+            format => format.print_value(&figures)?,
+        }
+        if seen.runs == 0 {
+            return Err(Failure::failed("no run ended well within the time").details(seen.examples));
+        }
+        Ok(())
+    }
+
+    fn start_worker(&self, addr: &str, namespace: &str, log: PathBuf) -> Result<Process> {
+        let mut command = match self.worker {
+            Language::Rust => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["bench-worker", "--slots", "4096", "--addr", addr, "--namespace", namespace]);
+                command
+            }
+            Language::Python => {
+                let mut command = Command::new(install::python());
+                command.args(["-m", "consort.noop", "--agent", AGENT, "--slots", "1024", "--namespace", namespace]);
+                command
+            }
+        };
+        command.env("CONSORT_ADDR", addr).env_remove("CONSORT_WORKER_ID");
+        Process::start("the worker", &mut command, log)
+    }
+
+    fn connections(&self) -> usize {
+        match self.connections {
+            Some(connections) => connections as usize,
+            None => (self.concurrency as usize).div_ceil(LANES_PER_CONNECTION).max(2),
+        }
+    }
+
+    fn clients(&self, addr: &str, namespace: &str) -> Result<Vec<Client>> {
+        let connect = |_| Client::connect(addr).map(|client| client.with_namespace(namespace));
+        (0..self.connections())
+            .map(connect)
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|error| Failure::usage(error.to_string()))
+    }
+
+    /// The definition: a chain of steps, or one step for each of many items.
+    fn workflow(&self) -> String {
+        if let Some(items) = self.fan {
+            let list: Vec<String> = (0..items).map(|item| item.to_string()).collect();
+            return format!(
+                "name: bench-fan-{items}\n\
+                 inputs:\n  items: {{type: array, default: [{}]}}\n\
+                 steps:\n  - {{id: each, for_each: \"${{{{ inputs.items }}}}\", agent: {AGENT}}}\n\
+                 output: \"${{{{ inputs.items[0] }}}}\"\n",
+                list.join(", ")
+            );
+        }
+        let mut source = format!("name: bench-{}\nsteps:\n", self.steps);
+        for step in 1..=self.steps {
+            let needs = if step == 1 { String::new() } else { format!(", needs: [s{}]", step - 1) };
+            let _ = writeln!(source, "  - {{id: s{step}, agent: {AGENT}{needs}}}");
+        }
+        let _ = writeln!(source, "output: \"${{{{ steps.s{}.output }}}}\"", self.steps);
+        source
+    }
+
+    fn figures(
+        &self,
+        seen: &Seen,
+        ready: Option<Duration>,
+        idle: Option<(f64, f64)>,
+        loaded: Option<(f64, f64)>,
+        [server, worker, client]: [Option<f64>; 3],
+    ) -> Value {
+        let steps = self.fan.unwrap_or(self.steps);
+        let runs_per_s = seen.runs as f64 / f64::from(self.seconds);
+        let mib = |value: Option<f64>| value.map(|value| round(value, 1));
+        json!({
+            "steps": steps,
+            "fan": self.fan.is_some(),
+            "concurrency": self.concurrency,
+            "connections": self.connections(),
+            "seconds": self.seconds,
+            "worker": match self.worker { Language::Rust => "rust", Language::Python => "python" },
+            "runs": seen.runs,
+            "runs_per_s": round(runs_per_s, 1),
+            "steps_per_s": round(runs_per_s * f64::from(steps), 1),
+            "p50_ms": round(seen.quantile_ms(0.5), 3),
+            "p99_ms": round(seen.quantile_ms(0.99), 3),
+            "errors": seen.errors,
+            "error_examples": seen.examples,
+            "server_rss_mib": mib(loaded.map(|(resident, _)| resident)),
+            "server_hwm_mib": mib(loaded.map(|(_, peak)| peak)),
+            "idle_rss_mib": mib(idle.map(|(resident, _)| resident)),
+            "ready_ms": ready.map(|ready| round(ready.as_secs_f64() * 1e3, 1)),
+            "server_cores": server.map(|cores| round(cores, 2)),
+            "worker_cores": worker.map(|cores| round(cores, 2)),
+            "client_cores": client.map(|cores| round(cores, 2)),
+        })
+    }
+}
+
+fn table(figures: &Value) -> String {
+    let mut table = Table::plain();
+    for (name, value) in figures.as_object().into_iter().flatten() {
+        let text = match value {
+            Value::Null => continue,
+            Value::String(text) => text.clone(),
+            Value::Array(list) if list.is_empty() => continue,
+            other => other.to_string(),
+        };
+        table.row([name.clone(), text]);
+    }
+    table.render()
+}
+
+fn round(value: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (value * scale).round() / scale
+}
+
+async fn wait_for_worker(mesh: &Mesh, worker: &mut Process) -> Result<()> {
+    let begun = Instant::now();
+    let name = mesh.client.name("agents", AGENT);
+    loop {
+        worker.check()?;
+        match mesh.client.agents().get_agent(GetAgentRequest { name: name.clone() }).await {
+            Ok(agent) if agent.get_ref().status() != AgentStatus::Offline => return Ok(()),
+            Err(status) if status.code() != tonic::Code::NotFound => return mesh.answer(Err(status)),
+            _ if begun.elapsed() > CONNECTED_WITHIN => {
+                let why = format!("the worker did not connect within {} s", CONNECTED_WITHIN.as_secs());
+                return Err(Failure::failed(why).hint(format!("its log is {}", worker.log.display())));
+            }
+            // There is no call that waits for an agent.
+            _ => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// The cores each process kept busy between two moments, where it is known.
+async fn cores_used(pids: [Option<u32>; 3], from: Instant, to: Instant) -> [Option<f64>; 3] {
+    tokio::time::sleep_until(from.into()).await;
+    let before = pids.map(|pid| pid.and_then(cpu_seconds));
+    tokio::time::sleep_until(to.into()).await;
+    let after = pids.map(|pid| pid.and_then(cpu_seconds));
+    let span = (to - from).as_secs_f64();
+    std::array::from_fn(|index| Some((after[index]? - before[index]?) / span))
+}
+
+/// Processor time of a process so far, from /proc, in seconds. Linux counts it in hundredths.
+fn cpu_seconds(pid: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold spaces; user and system time are the 14th and 15th field of the whole.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
+    Some((ticks(11)? + ticks(12)?) / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine(steps: u32, fan: Option<u32>, concurrency: u32) -> Engine {
+        Engine { steps, concurrency, seconds: 2, warmup: 0, worker: Language::Rust, fan, connections: None, dir: None }
+    }
+
+    #[test]
+    fn a_chain_names_each_step_before() {
+        assert_eq!(
+            engine(2, None, 1).workflow(),
+            "name: bench-2\nsteps:\n  - {id: s1, agent: noop}\n  - {id: s2, agent: noop, needs: [s1]}\n\
+             output: \"${{ steps.s2.output }}\"\n"
+        );
+        assert!(engine(1, Some(3), 1).workflow().contains("default: [0, 1, 2]"));
+        assert!(engine(1, Some(3), 1).workflow().contains("for_each: \"${{ inputs.items }}\""));
+    }
+
+    #[test]
+    fn lanes_share_connections_within_the_servers_limit() {
+        assert_eq!(engine(1, None, 1).connections(), 2);
+        assert_eq!(engine(1, None, 64).connections(), 2);
+        assert_eq!(engine(1, None, 256).connections(), 6);
+    }
+
+    #[test]
+    fn our_own_processor_time_is_known() {
+        assert!(cpu_seconds(std::process::id()).is_some());
+    }
+
+    #[tokio::test]
+    async fn figures_are_rates_of_what_was_seen() {
+        let from = Instant::now();
+        let load = Load { workflow: String::new(), clients: Vec::new(), lanes: 0, from, to: from };
+        let mut seen = load.run().await.unwrap();
+        seen.runs = 30;
+        let figures = engine(10, None, 1).figures(&seen, None, Some((7.04, 8.0)), None, [Some(0.5), None, None]);
+        assert_eq!(figures["runs_per_s"], 15.0);
+        assert_eq!(figures["steps_per_s"], 150.0);
+        assert_eq!(figures["idle_rss_mib"], 7.0);
+        assert_eq!(figures["server_rss_mib"], Value::Null);
+        assert!(table(&figures).contains("steps_per_s"));
+    }
+}

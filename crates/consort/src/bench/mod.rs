@@ -1,0 +1,34 @@
+//! `consort bench`: what this machine can do.
+
+use clap::{Args, Subcommand};
+
+use crate::cli::Global;
+use crate::failure::Result;
+
+pub(crate) mod engine;
+mod load;
+pub(crate) mod worker;
+
+/// Measure this machine.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// What to measure.
+    #[command(subcommand)]
+    pub what: What,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum What {
+    /// Durable runs of steps that do nothing: client, server and worker as three processes.
+    Engine(engine::Engine),
+}
+
+impl Bench {
+    /// Runs the command.
+    pub(crate) async fn run(self, global: &Global) -> Result<()> {
+        match self.what {
+            What::Engine(engine) => engine.run(global).await,
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The command line: what can be asked, and where a command finds its server.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{agents, apply, decisions, doctor, events, run, runs};
+use crate::output::Format;
+use crate::{bench, demo};
+
+/// Where a server listens when nothing else is said.
+pub(crate) const DEFAULT_ADDR: &str = "127.0.0.1:7420";
+
+/// A durable gRPC mesh in which agents, plugins and models finish long-running work together.
+#[derive(Debug, Parser)]
+#[command(name = "consort", version, max_term_width = 110, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Begin here:
+  consort demo                         see the whole thing work on this directory's git history
+  consort serve                        run a server; then, in another terminal:
+  consort apply workflow.yaml          store a workflow
+  consort run audit -i repo=. --wait   start a run and wait for its end
+
+Exit codes: 0 done, 1 the run failed or was cancelled, 2 wrong usage or input, 3 the server cannot be reached,
+4 not found, or not possible in its present state.";
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// Server to talk to, HOST:PORT. Otherwise $CONSORT_ADDR, then the `endpoint` file of the data folder, then 127.0.0.1:7420.
+    #[arg(long, global = true, value_name = "HOST:PORT", help_heading = "Global options")]
+    pub addr: Option<String>,
+    /// Data folder of the server. Otherwise $CONSORT_DATA, then $XDG_DATA_HOME/consort, then ~/.local/share/consort.
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub data: Option<PathBuf>,
+    /// Namespace to work in.
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "CONSORT_NAMESPACE",
+        default_value = "default",
+        help_heading = "Global options"
+    )]
+    pub namespace: String,
+    /// How to print: tables for people, JSON and YAML for programs.
+    #[arg(short, long, global = true, value_enum, default_value = "table", help_heading = "Global options")]
+    pub output: Format,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a server.
+    Serve(Serve),
+    /// Check a workflow definition and store it as a new revision.
+    Apply(apply::Apply),
+    /// List workflows.
+    Workflows(apply::Workflows),
+    /// Start a run of a workflow.
+    Run(run::Run),
+    /// List runs, newest first.
+    Runs(runs::Runs),
+    /// Show a run with its steps.
+    Get(runs::Get),
+    /// Show a run's history, or follow all events with `events tail`.
+    Events(events::Events),
+    /// Stop a run.
+    Cancel(runs::Cancel),
+    /// Hold back everything of a run that has not begun.
+    Pause(runs::Pause),
+    /// Let a paused run go on.
+    Resume(runs::Resume),
+    /// Let a failed run go on from its failed steps.
+    Retry(runs::Retry),
+    /// Send a signal to a run.
+    Signal(runs::Signal),
+    /// List questions that wait for a person.
+    Decisions(decisions::Decisions),
+    /// Answer a question.
+    Decide(decisions::Decide),
+    /// List agents and how they are.
+    Agents(agents::Agents),
+    /// List the processes that serve agents.
+    Workers(agents::Workers),
+    /// Let a worker finish what it has and leave.
+    Drain(agents::Drain),
+    /// List events that could not be accepted or delivered.
+    DeadLetters(events::DeadLetters),
+    /// Run the whole thing once on real input: agents in two languages audit a git history.
+    Demo(demo::Demo),
+    /// Measure this machine.
+    Bench(bench::Bench),
+    /// Say what is installed, what is missing and what to do.
+    Doctor(doctor::Doctor),
+    /// Print completions for a shell.
+    Completions(Completions),
+    /// Serve an agent that answers at once, for the bench.
+    #[command(hide = true)]
+    BenchWorker(bench::worker::BenchWorker),
+}
+
+/// Run a server.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  consort serve
+  consort serve --listen 127.0.0.1:0 --data /tmp/mesh   a free port, written to /tmp/mesh/endpoint
+  consort serve --memory                                keep nothing")]
+pub(crate) struct Serve {
+    /// Address to listen on; port 0 takes a free one. Without identity only loopback addresses are accepted.
+    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_ADDR)]
+    pub listen: SocketAddr,
+    /// Keep everything in memory: fast, and gone when the server ends.
+    #[arg(long)]
+    pub memory: bool,
+    /// Listen on an address that others can reach although anybody who reaches it may do everything.
+    #[arg(long)]
+    pub insecure_no_auth: bool,
+}
+
+/// Print completions for a shell.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  consort completions bash > ~/.local/share/bash-completion/completions/consort
+  consort completions zsh > ~/.zfunc/_consort")]
+pub(crate) struct Completions {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// Where a server's address came from, for messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// HOST:PORT.
+    pub addr: String,
+    /// Who said so.
+    pub source: String,
+}
+
+impl Global {
+    /// The data folder, given or by default.
+    pub(crate) fn data_folder(&self) -> PathBuf {
+        let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if let Some(given) = &self.data {
+            return given.clone();
+        }
+        var("CONSORT_DATA")
+            .or_else(|| var("XDG_DATA_HOME").map(|dir| dir.join("consort")))
+            .or_else(|| var("HOME").map(|dir| dir.join(".local/share/consort")))
+            .unwrap_or_else(|| PathBuf::from("consort-data"))
+    }
+
+    /// The server to talk to.
+    pub(crate) fn address(&self) -> Address {
+        let env = std::env::var("CONSORT_ADDR").ok();
+        resolve(self.addr.as_deref(), env.as_deref(), &self.data_folder())
+    }
+}
+
+fn resolve(flag: Option<&str>, env: Option<&str>, data: &Path) -> Address {
+    let address = |addr: &str, source: &str| Address { addr: strip_scheme(addr).to_owned(), source: source.to_owned() };
+    if let Some(addr) = flag {
+        return address(addr, "--addr");
+    }
+    if let Some(addr) = env.filter(|addr| !addr.is_empty()) {
+        return address(addr, "CONSORT_ADDR");
+    }
+    let file = data.join("endpoint");
+    match std::fs::read_to_string(&file) {
+        Ok(text) if !text.trim().is_empty() => address(text.trim(), &file.display().to_string()),
+        _ => address(DEFAULT_ADDR, "the default"),
+    }
+}
+
+/// People paste `http://host:port`; the scheme says nothing here.
+pub(crate) fn strip_scheme(addr: &str) -> &str {
+    addr.strip_prefix("http://").unwrap_or(addr).trim_end_matches('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_manual_parses() {
+        for line in [
+            "consort serve --listen 127.0.0.1:0 --data d",
+            "consort apply w.yaml",
+            "consort run audit -i a=b -i n:=3 --inputs f.json --wait",
+            "consort runs --state failed -o json",
+            "consort get 0192abcd",
+            "consort events 0192abcd --follow --after 3",
+            "consort events tail --type STEP.* --type RUN.*",
+            "consort cancel 0192abcd",
+            "consort signal 0192abcd go -d {}",
+            "consort decide 0192abcd publish --by me",
+            "consort drain w1",
+            "consort dead-letters",
+            "consort demo --crash --answer publish --csv f.csv --out o",
+            "consort bench engine --steps 10 --concurrency 64 --seconds 5 --worker python -o json",
+            "consort doctor",
+            "consort completions zsh",
+            "consort bench-worker --slots 8",
+        ] {
+            if let Err(error) = Cli::try_parse_from(line.split(' ')) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn tail_is_not_taken_for_a_run() {
+        let Command::Events(events) = Cli::try_parse_from(["consort", "events", "tail"]).unwrap().command else {
+            panic!("not events")
+        };
+        assert!(events.run.is_none() && events.tail.is_some());
+        assert!(Cli::try_parse_from(["consort", "events"]).is_err());
+        assert!(Cli::try_parse_from(["consort", "events", "0192abcd", "tail"]).is_err());
+    }
+
+    #[test]
+    fn an_address_is_found_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let find = |flag, env| resolve(flag, env, folder.path());
+        assert_eq!(find(None, None).addr, DEFAULT_ADDR);
+        std::fs::write(folder.path().join("endpoint"), "127.0.0.1:4001\n").unwrap();
+        assert_eq!(find(None, None).addr, "127.0.0.1:4001");
+        assert_eq!(find(None, Some("http://h:1/")).addr, "h:1");
+        assert_eq!(find(None, Some("")).addr, "127.0.0.1:4001");
+        assert_eq!(find(Some("h:2"), Some("h:1")), Address { addr: "h:2".into(), source: "--addr".into() });
+    }
+}

@@ -1,0 +1,271 @@
+//! `consort doctor`: what is installed, what is missing, what to do.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use rustix::process::{Resource, getrlimit};
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::cli::Global;
+use crate::context::Mesh;
+use crate::failure::{Failure, Result};
+use crate::install::{self, AUDIT_WORKERS};
+use crate::output::{self, Format, Table, text};
+
+/// Less free space than this stops a server soon.
+const SPACE_NEEDED: u64 = 256 << 20;
+/// A server holds a descriptor per connection, and its files.
+const DESCRIPTORS_NEEDED: u64 = 1_024;
+/// How long any one check may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Say what is installed, what is missing and what to do.
+///
+/// Exits 1 if something is missing that the server or the demo needs.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {}
+
+#[derive(Debug)]
+struct Finding {
+    what: &'static str,
+    state: State,
+    found: String,
+    todo: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Ok,
+    /// Worth knowing.
+    Note,
+    /// Something needed is not there.
+    Missing,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            State::Ok => "ok",
+            State::Note => "note",
+            State::Missing => "missing",
+        }
+    }
+}
+
+fn finding(what: &'static str, state: State, found: impl Into<String>, todo: impl Into<String>) -> Finding {
+    Finding { what, state, found: found.into(), todo: todo.into() }
+}
+
+impl Doctor {
+    /// Runs the command.
+    pub(crate) async fn run(self, global: &Global) -> Result<()> {
+        let data = global.data_folder();
+        let mut findings = vec![
+            finding("consort", State::Ok, env!("CARGO_PKG_VERSION"), ""),
+            data_folder(&data),
+            free_space(&data),
+            descriptors(),
+            server(global).await,
+        ];
+        findings.extend(python().await);
+        findings.push(workers());
+        findings.push(git().await);
+        show(global.output, &findings)?;
+        let missing = findings.iter().filter(|finding| finding.state == State::Missing).count();
+        match missing {
+            0 => Ok(()),
+            1 => Err(Failure::failed("one thing is missing; the table says what to do")),
+            n => Err(Failure::failed(format!("{n} things are missing; the table says what to do"))),
+        }
+    }
+}
+
+fn show(format: Format, findings: &[Finding]) -> Result<()> {
+    if format != Format::Table {
+        let list: Vec<Value> = findings
+            .iter()
+            .map(|f| json!({"check": f.what, "state": f.state.name(), "found": f.found, "todo": f.todo}))
+            .collect();
+        return format.print_value(&json!({ "checks": list }));
+    }
+    let mut table = Table::new(&["CHECK", "STATE", "FOUND", "TO DO"]);
+    for finding in findings {
+        table.row([finding.what, finding.state.name(), &finding.found, &finding.todo]);
+    }
+    output::print(&table.render())
+}
+
+fn data_folder(data: &Path) -> Finding {
+    let what = "data folder";
+    // A folder that is not there yet is made by the server; what counts is whether it can be.
+    let Some(nearest) = data.ancestors().find(|folder| folder.exists()) else {
+        return finding(what, State::Missing, data.display().to_string(), "name another with --data DIR");
+    };
+    let writable = rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
+    match writable {
+        Ok(()) if nearest == data => finding(what, State::Ok, data.display().to_string(), ""),
+        Ok(()) => finding(what, State::Ok, format!("{} (will be made)", data.display()), ""),
+        Err(error) => finding(
+            what,
+            State::Missing,
+            format!("{} cannot be written: {error}", nearest.display()),
+            "name another with --data DIR or CONSORT_DATA, or change its owner",
+        ),
+    }
+}
+
+fn free_space(data: &Path) -> Finding {
+    let what = "free space";
+    let nearest = data.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    match rustix::fs::statvfs(nearest) {
+        Ok(stats) => {
+            let free = stats.f_bavail.saturating_mul(stats.f_frsize);
+            let found = text::bytes(i64::try_from(free).unwrap_or(i64::MAX));
+            if free >= SPACE_NEEDED {
+                finding(what, State::Ok, found, "")
+            } else {
+                finding(what, State::Missing, found, "free some, or name a folder elsewhere with --data DIR")
+            }
+        }
+        Err(error) => finding(what, State::Note, format!("unknown: {error}"), ""),
+    }
+}
+
+fn descriptors() -> Finding {
+    // No limit is reported as none.
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < DESCRIPTORS_NEEDED => {
+            let todo = format!("raise it before `consort serve`: ulimit -n {}", DESCRIPTORS_NEEDED * 4);
+            finding("open files", State::Missing, format!("at most {limit}"), todo)
+        }
+        Some(limit) => finding("open files", State::Ok, format!("at most {limit}"), ""),
+        None => finding("open files", State::Ok, "no limit", ""),
+    }
+}
+
+async fn server(global: &Global) -> Finding {
+    let what = "server";
+    let address = global.address();
+    let place = format!("{} (from {})", address.addr, address.source);
+    let mesh = match Mesh::new(&address, &global.namespace) {
+        Ok(mesh) => mesh,
+        Err(failure) => return finding(what, State::Missing, failure.message, "write HOST:PORT"),
+    };
+    let mut health = HealthClient::new(mesh.client.channel());
+    let asked = tokio::time::timeout(PATIENCE, health.check(HealthCheckRequest { service: String::new() })).await;
+    match asked.map(|answer| answer.map(|answer| answer.into_inner().status())) {
+        Ok(Ok(ServingStatus::Serving)) => finding(what, State::Ok, format!("serves at {place}"), ""),
+        Ok(Ok(status)) => {
+            let found = format!("at {place} says {}", status.as_str_name());
+            finding(what, State::Note, found, "look at its log")
+        }
+        Ok(Err(status)) if status.code() == tonic::Code::Unavailable => {
+            let stale = if address.source.ends_with("endpoint") { "the last one did not end cleanly; " } else { "" };
+            finding(what, State::Note, format!("none at {place}"), format!("{stale}start one with `consort serve`"))
+        }
+        Ok(Err(status)) => {
+            let found = format!("something at {place} answers {}", crate::failure::code_name(status.code()));
+            finding(what, State::Note, found, "is it Consort? name the right one with --addr HOST:PORT")
+        }
+        Err(_) => finding(what, State::Note, format!("{place} does not answer"), "look at its log"),
+    }
+}
+
+async fn python() -> Vec<Finding> {
+    const SCRIPT: &str = "import sys; print('%d.%d.%d' % sys.version_info[:3])";
+    let python = install::python();
+    let shown = python.display().to_string();
+    let version = match output_of(Command::new(&python).args(["-c", SCRIPT])).await {
+        Ok(version) => version,
+        Err(why) => {
+            let todo = "install Python 3.11 or later, or name it with CONSORT_PYTHON";
+            return vec![finding("python", State::Missing, format!("{shown}: {why}"), todo)];
+        }
+    };
+    if !is_recent(&version) {
+        let todo = "Python workers need 3.11 or later; name it with CONSORT_PYTHON";
+        return vec![finding("python", State::Missing, format!("{version} at {shown}"), todo)];
+    }
+    let import = "import consort; print(getattr(consort, '__version__', 'without a version'))";
+    let package = match output_of(Command::new(&python).args(["-c", import])).await {
+        Ok(version) => finding("python package", State::Ok, format!("consort {version}"), ""),
+        Err(why) => {
+            let todo = format!("{shown} -m pip install ./python");
+            finding("python package", State::Missing, format!("`import consort` fails: {why}"), todo)
+        }
+    };
+    vec![finding("python", State::Ok, format!("{version} at {shown}"), ""), package]
+}
+
+fn is_recent(version: &str) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (3, 11)
+}
+
+fn workers() -> Finding {
+    let missing: Vec<(&str, String)> =
+        AUDIT_WORKERS.iter().filter_map(|(name, program)| program.find().err().map(|todo| (*name, todo))).collect();
+    let found = format!("{} of {}", AUDIT_WORKERS.len() - missing.len(), AUDIT_WORKERS.len());
+    if missing.is_empty() {
+        return finding("demo workers", State::Ok, found, "");
+    }
+    let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
+    let mut todo: Vec<String> = missing.into_iter().map(|(_, todo)| todo).collect();
+    todo.dedup();
+    finding("demo workers", State::Missing, format!("{found}; not {}", names.join(", ")), todo.join("; "))
+}
+
+async fn git() -> Finding {
+    match output_of(Command::new("git").arg("--version")).await {
+        Ok(version) => finding("git", State::Ok, version, ""),
+        Err(_) => finding("git", State::Note, "not installed", "only needed to work on Consort itself"),
+    }
+}
+
+/// The first line of what a command prints, or why there is none.
+async fn output_of(command: &mut Command) -> std::result::Result<String, String> {
+    let ran = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await;
+    let ran =
+        ran.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))?.map_err(|error| error.to_string())?;
+    let line = |bytes: &[u8], last: bool| {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+        let line = if last { lines.next_back() } else { lines.next() };
+        line.unwrap_or_default().trim().to_owned()
+    };
+    if ran.status.success() { Ok(line(&ran.stdout, false)) } else { Err(line(&ran.stderr, true)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        for (version, recent) in [("3.11.2", true), ("3.9.18", false), ("4.0.0", true), ("2.7.18", false), ("", false)]
+        {
+            assert_eq!(is_recent(version), recent, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_can_be_made_is_fine() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(data_folder(folder.path()).state, State::Ok);
+        let found = data_folder(&folder.path().join("a/b"));
+        assert_eq!(found.state, State::Ok);
+        assert!(found.found.contains("will be made"));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_says_why() {
+        assert_eq!(output_of(Command::new("sh").args(["-c", "echo 1; echo 2"])).await, Ok("1".to_owned()));
+        let error = output_of(Command::new("sh").args(["-c", "echo a >&2; echo b >&2; exit 1"])).await;
+        assert_eq!(error, Err("b".to_owned()));
+    }
+}

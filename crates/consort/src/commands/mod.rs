@@ -1,0 +1,9 @@
+//! The commands that speak to a server, one file per group, and those that look at this machine.
+
+pub(crate) mod agents;
+pub(crate) mod apply;
+pub(crate) mod decisions;
+pub(crate) mod doctor;
+pub(crate) mod events;
+pub(crate) mod run;
+pub(crate) mod runs;

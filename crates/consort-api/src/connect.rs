@@ -115,7 +115,7 @@ impl Connection {
 
 /// Why the engine closed a session. A worker whose place was taken by another process must not come back; every other one may.
 fn closed(why: &'static str) -> Error {
-    if why.contains("replaced") {
+    if why.contains("another session") {
         return Error::precondition("SESSION_REPLACED", why);
     }
     Error::new(Kind::Unavailable, "SESSION_CLOSED", why)
@@ -285,7 +285,7 @@ mod tests {
         let frames = packed(news);
         assert_eq!(frames.len(), 1);
         assert_eq!((frames[0].assignments.len(), frames[0].acks.len(), frames[0].drain), (500, 500, true));
-        assert!(packed(ToWorker { close: Some("replaced"), ..Default::default() }).is_empty());
+        assert!(packed(ToWorker { close: Some("over"), ..Default::default() }).is_empty());
     }
 
     #[test]
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn only_a_replaced_worker_must_stay_away() {
-        assert_eq!(closed("the session was replaced").reason, "SESSION_REPLACED");
-        assert_eq!(closed("the worker answers but does not read").kind, Kind::Unavailable);
+        assert_eq!(closed("another session of this worker took its place").reason, "SESSION_REPLACED");
+        assert_eq!(closed("the worker opened another stream with the same session").kind, Kind::Unavailable);
     }
 }

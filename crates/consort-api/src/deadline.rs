@@ -11,7 +11,7 @@ use consort_core::{Error, Kind};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
@@ -178,6 +178,7 @@ impl http_body::Body for EndingBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body::Body as _;
     use tonic::Code;
     use tower::{ServiceExt as _, service_fn};
 

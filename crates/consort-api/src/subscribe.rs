@@ -103,7 +103,17 @@ impl Subscription {
         let (credit, last_grant) = (&self.credit, &self.last_grant);
         let events = async {
             loop {
-                for (position, row) in feed.next().await.map_err(status::store)? {
+                let rows = tokio::select! {
+                    rows = feed.next() => rows.map_err(status::store)?,
+                    () = last_grant.cancelled(), if credit.available_permits() == 0 => {
+                        if credit.available_permits() == 0 {
+                            return Ok(());
+                        }
+                        // The last grant came just before the end.
+                        continue;
+                    }
+                };
+                for (position, row) in rows {
                     for response in wanted(position, row, filter, instance)? {
                         let place = tokio::select! {
                             // Credit that is there is used up before the end counts.

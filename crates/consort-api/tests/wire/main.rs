@@ -1,0 +1,6 @@
+//! The server on a real socket: what clients see, hostile ones among them.
+
+mod hostile;
+mod server;
+mod services;
+mod stopping;

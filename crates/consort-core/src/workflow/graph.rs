@@ -79,7 +79,9 @@ fn order(drafts: &[Draft]) -> Vec<usize> {
 /// Every step that is left has a need that is left too, so following needs ends in a cycle.
 fn cycles(reader: &mut Reader, drafts: &[Draft], order: &[usize]) {
     let mut settled = vec![false; drafts.len()];
-    order.iter().for_each(|&number| settled[number] = true);
+    for &number in order {
+        settled[number] = true;
+    }
     let mut named = 0;
     for start in 0..drafts.len() {
         let mut walk: Vec<usize> = Vec::new();
@@ -108,7 +110,9 @@ fn cycles(reader: &mut Reader, drafts: &[Draft], order: &[usize]) {
             reader.mistake(place, &path, message, "remove one of these needs");
             named += 1;
         }
-        walk.into_iter().for_each(|number| settled[number] = true);
+        for number in walk {
+            settled[number] = true;
+        }
         if named == CYCLE_LIMIT {
             return;
         }

@@ -206,7 +206,7 @@ pub(super) fn complete(inputs: &Inputs, given: &JsonValue) -> Result<Data, Vec<V
                 complete.insert(field.name.clone(), default.clone());
             }
             (None, None) => {
-                found.push(violation(path, format!("it is missing; the workflow needs {}", what(&field.schema))))
+                found.push(violation(path, format!("it is missing; the workflow needs {}", what(&field.schema))));
             }
         }
     }

@@ -50,6 +50,9 @@ impl Mistake {
     }
 }
 
+/// Step numbers by id.
+type Index = HashMap<Arc<str>, usize>;
+
 /// Collects mistakes while a definition is read.
 #[derive(Default)]
 pub(super) struct Reader {
@@ -130,15 +133,12 @@ impl Reader {
                 continue;
             }
             let key = super::suggest::brief(key, 60);
-            match nearest(&key, known.iter().copied()) {
-                Some(meant) => {
-                    let message = format!("unknown key `{key}`; did you mean `{meant}`?");
-                    self.mistake(entry.place, &here, message, format!("write `{meant}`"));
-                }
-                None => {
-                    let hint = format!("the keys here are {}", list(known.iter().copied()));
-                    self.mistake(entry.place, &here, format!("unknown key `{key}`"), hint);
-                }
+            if let Some(meant) = nearest(&key, known.iter().copied()) {
+                let message = format!("unknown key `{key}`; did you mean `{meant}`?");
+                self.mistake(entry.place, &here, message, format!("write `{meant}`"));
+            } else {
+                let hint = format!("the keys here are {}", list(known.iter().copied()));
+                self.mistake(entry.place, &here, format!("unknown key `{key}`"), hint);
             }
         }
     }
@@ -246,7 +246,7 @@ fn triggers(reader: &mut Reader, node: &Node) {
     }
 }
 
-fn all_steps(reader: &mut Reader, node: &Node, inputs: &Inputs) -> Option<(Vec<Step>, HashMap<Arc<str>, usize>)> {
+fn all_steps(reader: &mut Reader, node: &Node, inputs: &Inputs) -> Option<(Vec<Step>, Index)> {
     let Value::List(items) = &node.value else {
         let hint = "write a list: each step begins with `- id:`";
         reader.mistake(node.place, "steps", format!("this must be a list of steps, but it is {}", node.kind()), hint);

@@ -7,7 +7,10 @@ use super::expression::Names;
 use super::parse::{Reader, get, join};
 use super::suggest::{brief, list, nearest};
 use super::yaml::{Entry, Node, Place, Value};
-use super::{Action, Decide, ForEach, Retry, Step, Template, duration, inputs, scan};
+use super::{Action, ForEach, Step, Template, duration, scan};
+
+mod decide;
+mod retry;
 
 const KINDS: [&str; 5] = ["agent", "set", "decide", "wait", "workflow"];
 const KEYS: [&str; 13] = [
@@ -29,25 +32,6 @@ const KEYS: [&str; 13] = [
 const LATER: [&str; 9] = ["team", "call", "infer", "vote", "emit", "while", "max", "on_error", "output"];
 /// Items of a `for_each`.
 const ITEM_LIMIT: usize = 10_000;
-const OPTION_LIMIT: usize = 100;
-const CODES: [&str; 16] = [
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 /// A step as it was read, with what the checks of the graph need.
 #[derive(Debug)]
@@ -242,91 +226,6 @@ impl StepReader<'_> {
         Some(Action::Wait { duration: self.template(node, path, names) })
     }
 
-    fn decide(&mut self, node: &Node, path: &str, names: &Names<'_>) -> Option<Decide> {
-        const KEYS: [&str; 6] = ["title", "description", "options", "form", "deadline", "default"];
-        let entries = self.reader.map(node, path, "write `decide: {title: …, options: [yes, no]}`")?;
-        self.reader.check_keys(entries, path, &KEYS, &["quorum"]);
-        let title = self.question(entries, "title", path, names);
-        if get(entries, "title").is_none() {
-            self.reader.mistake(node.place, path, "`title` is missing", "add the question that a person reads");
-        }
-        let description = self.question(entries, "description", path, names);
-        let options = match get(entries, "options") {
-            Some(entry) => self.options(&entry.node, &join(path, "options")),
-            None => {
-                self.reader.mistake(
-                    node.place,
-                    path,
-                    "`options` is missing",
-                    "add what can be chosen, for example `options: [yes, no]`",
-                );
-                Vec::new()
-            }
-        };
-        let form = get(entries, "form").map(|entry| {
-            inputs::check_schema(self.reader, &entry.node, &join(path, "form"));
-            crate::data::Json::of(&entry.node.json())
-        });
-        let deadline =
-            get(entries, "deadline").and_then(|e| self.reader.duration(&e.node, &join(path, "deadline"), false));
-        let default = get(entries, "default").and_then(|entry| {
-            let path = join(path, "default");
-            let text = self.reader.text(&entry.node, &path)?;
-            if !options.is_empty() && !options.iter().any(|option| option == text) {
-                let message = format!("`{}` is not one of the options", brief(text, 60));
-                self.reader.mistake(
-                    entry.node.place,
-                    &path,
-                    message,
-                    format!("the options are {}", list(options.iter().map(String::as_str))),
-                );
-            }
-            if get(entries, "deadline").is_none() {
-                let message = "`default` is what the deadline chooses, but there is no `deadline`";
-                self.reader.mistake(entry.place, &path, message, "add `deadline:`, or remove `default`");
-            }
-            Some(text.to_owned())
-        });
-        Some(Decide { title: title?, description, options, form, deadline, default })
-    }
-
-    fn question(&mut self, entries: &[Entry], key: &str, path: &str, names: &Names<'_>) -> Option<Template> {
-        let entry = get(entries, key)?;
-        let path = join(path, key);
-        self.reader.text(&entry.node, &path)?;
-        Some(self.template(&entry.node, &path, names))
-    }
-
-    fn options(&mut self, node: &Node, path: &str) -> Vec<String> {
-        let Value::List(items) = &node.value else {
-            let message = format!("`options` must be a list, but it is {}", node.kind());
-            self.reader.mistake(node.place, path, message, "write for example `options: [yes, no]`");
-            return Vec::new();
-        };
-        if items.is_empty() || items.len() > OPTION_LIMIT {
-            let message = format!("there are {} options; a decision has 1 to {OPTION_LIMIT}", items.len());
-            self.reader.mistake(node.place, path, message, "list what can be chosen");
-        }
-        let mut options: Vec<String> = Vec::new();
-        for (number, item) in items.iter().enumerate() {
-            let path = format!("{path}[{number}]");
-            let Some(text) = self.reader.text(item, &path) else { continue };
-            if text.trim().is_empty() {
-                self.reader.mistake(item.place, &path, "an option is empty", "name it");
-            } else if options.iter().any(|known| known == text) {
-                self.reader.mistake(
-                    item.place,
-                    &path,
-                    format!("the option `{}` is there twice", brief(text, 60)),
-                    "keep one of them",
-                );
-            } else {
-                options.push(text.to_owned());
-            }
-        }
-        options
-    }
-
     fn condition(&mut self) -> Option<Template> {
         let entry = get(self.entries, "if")?;
         let path = self.path("if");
@@ -447,87 +346,6 @@ impl StepReader<'_> {
             }
         }
         (needs, places)
-    }
-
-    fn retry(&mut self) -> Retry {
-        const KEYS: [&str; 6] = ["max", "backoff", "factor", "max_backoff", "jitter", "on"];
-        let mut retry = Retry::default();
-        let Some(entry) = get(self.entries, "retry") else { return retry };
-        let path = self.path("retry");
-        if get(self.entries, "agent").is_none() {
-            self.reader.mistake(entry.place, &path, "`retry` belongs to `agent` steps", "remove `retry`");
-        }
-        let Some(entries) = self.reader.map(&entry.node, &path, "write for example `retry: {max: 3, backoff: 2s}`")
-        else {
-            return retry;
-        };
-        self.reader.check_keys(entries, &path, &KEYS, &[]);
-        match get(entries, "max") {
-            Some(e) => {
-                let max = self.whole(&e.node, &join(&path, "max"), 1, 100);
-                retry.max = max.and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
-            }
-            None => self.reader.mistake(
-                entry.place,
-                &path,
-                "`max` is missing",
-                "add how many attempts there are in all, for example `max: 3`",
-            ),
-        }
-        if let Some(e) = get(entries, "backoff") {
-            retry.backoff = self.reader.duration(&e.node, &join(&path, "backoff"), true).unwrap_or(retry.backoff);
-            retry.max_backoff = retry.max_backoff.max(retry.backoff);
-        }
-        if let Some(e) = get(entries, "max_backoff") {
-            let path = join(&path, "max_backoff");
-            if let Some(longest) = self.reader.duration(&e.node, &path, true) {
-                if longest < retry.backoff {
-                    let message = format!("{} is shorter than `backoff`", e.node.kind());
-                    self.reader.mistake(e.node.place, &path, message, "make it at least as long as `backoff`");
-                }
-                retry.max_backoff = longest;
-            }
-        }
-        retry.factor = self.fraction(entries, "factor", &path, 1.0, 100.0).unwrap_or(retry.factor);
-        retry.jitter = self.fraction(entries, "jitter", &path, 0.0, 1.0).unwrap_or(retry.jitter);
-        if let Some(e) = get(entries, "on") {
-            retry.on = self.codes(&e.node, &join(&path, "on"));
-        }
-        retry
-    }
-
-    fn codes(&mut self, node: &Node, path: &str) -> Vec<i32> {
-        let Value::List(items) = &node.value else {
-            let message = format!("`on` must be a list of codes, but it is {}", node.kind());
-            self.reader.mistake(node.place, path, message, "write for example `on: [UNAVAILABLE, DEADLINE_EXCEEDED]`");
-            return Vec::new();
-        };
-        if items.is_empty() {
-            self.reader.mistake(
-                node.place,
-                path,
-                "no code is listed, so nothing would be repeated",
-                "leave `on` out to repeat what can pass with time",
-            );
-        }
-        let mut codes = Vec::new();
-        for (number, item) in items.iter().enumerate() {
-            let path = format!("{path}[{number}]");
-            let Some(name) = self.reader.text(item, &path) else { continue };
-            if let Some(code) = CODES.iter().position(|known| *known == name) {
-                let code = i32::try_from(code).expect("there are 16 codes") + 1;
-                if !codes.contains(&code) {
-                    codes.push(code);
-                }
-                continue;
-            }
-            let hint = match nearest(&name.to_uppercase(), CODES) {
-                Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("the codes are {}", list(CODES)),
-            };
-            self.reader.mistake(item.place, &path, format!("there is no code `{}`", brief(name, 60)), hint);
-        }
-        codes
     }
 
     fn whole(&mut self, node: &Node, path: &str, least: u64, most: u64) -> Option<u64> {

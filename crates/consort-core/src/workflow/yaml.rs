@@ -4,6 +4,7 @@
 //! repeated keys are reported with all other mistakes.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 
 use serde_json::Number;
 use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, Tag};
@@ -147,7 +148,9 @@ impl Builder<'_> {
         let mut path = String::new();
         for open in &self.open {
             match (&open.node.value, &open.key) {
-                (Value::List(items), _) => path += &format!("[{}]", items.len()),
+                (Value::List(items), _) => {
+                    let _ = write!(path, "[{}]", items.len());
+                }
                 (_, Some((key, _))) => path = join(&path, &brief(key, 60)),
                 _ => {}
             }
@@ -211,9 +214,10 @@ impl Builder<'_> {
         };
         match &mut parent.node.value {
             Value::List(items) => items.push(node),
-            Value::Map(entries) => match parent.key.take() {
-                Some((key, place)) => entries.push(Entry { key, place, node }),
-                None => {
+            Value::Map(entries) => {
+                if let Some((key, place)) = parent.key.take() {
+                    entries.push(Entry { key, place, node });
+                } else {
                     let (key, place) = (key_text(&node)?, node.place);
                     let repeated = !parent.keys.insert(key.clone());
                     parent.key = Some((key.clone(), place));
@@ -223,7 +227,7 @@ impl Builder<'_> {
                         self.mistakes.push(Mistake::at(place, path, message, "keep one of them"));
                     }
                 }
-            },
+            }
             _ => unreachable!("only lists and mappings are open"),
         }
         Ok(())
@@ -376,7 +380,7 @@ mod tests {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for n in 1..12 {
             let aliases = vec![format!("*a{}", n - 1); 10].join(", ");
-            bomb += &format!("a{n}: &a{n} [{aliases}]\n");
+            writeln!(bomb, "a{n}: &a{n} [{aliases}]").unwrap();
         }
         assert!(failure(&bomb).contains("aliases make"), "{}", failure(&bomb));
         assert!(failure(&("[".repeat(70) + &"]".repeat(70))).contains("nested more than 64 deep"));

@@ -24,7 +24,11 @@ fn step(keys: &str) -> String {
 }
 
 fn indent(text: &str) -> String {
-    text.lines().map(|line| format!("    {line}\n")).collect()
+    lines(text.lines(), |line| format!("    {line}"))
+}
+
+fn lines<T>(items: impl IntoIterator<Item = T>, line: impl Fn(T) -> String) -> String {
+    items.into_iter().fold(String::new(), |text, item| text + &line(item) + "\n")
 }
 
 fn steps(cases: &[&str]) -> String {
@@ -241,9 +245,9 @@ fn mistakes_in_inputs() {
 
 #[test]
 fn limits_hold() {
-    let many: String = (0..10_001).map(|n| format!("- {{id: s{n}, set: 1}}\n")).collect();
+    let many = lines(0..10_001, |n| format!("- {{id: s{n}, set: 1}}"));
     assert!(check(&format!("name: w\nsteps:\n{many}")).contains("there are 10001 steps; a workflow has 1 to 10000"));
-    let wrong: String = (0..1_500).map(|n| format!("- {{id: s{n}, sett: 1}}\n")).collect();
+    let wrong = lines(0..1_500, |n| format!("- {{id: s{n}, sett: 1}}"));
     let mistakes = Workflow::parse(&format!("name: w\nsteps:\n{wrong}")).unwrap_err();
     assert_eq!(mistakes.len(), 1_001);
     assert!(mistakes[1_000].message.contains("more than 1000 mistakes"));
@@ -251,9 +255,7 @@ fn limits_hold() {
 
 #[test]
 fn a_long_chain_is_checked_without_recursion() {
-    let chain: String = (1..10_000)
-        .map(|n| format!("- {{id: s{n}, set: '${{{{ steps.s0.output }}}}', needs: s{}}}\n", n - 1))
-        .collect();
+    let chain = lines(1..10_000, |n| format!("- {{id: s{n}, set: '${{{{ steps.s0.output }}}}', needs: s{}}}", n - 1));
     let workflow = parse(&format!("name: w\nsteps:\n- {{id: s0, set: 1}}\n{chain}"));
     assert_eq!(workflow.steps.len(), 10_000);
     let ring = format!("name: w\nsteps:\n- {{id: s0, set: 1, needs: s9999}}\n{chain}");

@@ -116,7 +116,7 @@ impl SqliteStore {
             .idle_timeout(Duration::from_secs(60))
             .test_before_acquire(false)
             .connect_lazy_with(reading);
-        let writer = Arc::new(Mutex::new(Writer::new(writing, connection, Arc::new(lock))));
+        let writer = Arc::new(Mutex::new(Writer::new(writing, connection, lock)));
         Ok(SqliteStore { writer, readers, blobs, tables: Tables::new() })
     }
 }

@@ -1,7 +1,6 @@
 //! The one connection that writes.
 
 use std::fs::File;
-use std::sync::Arc;
 
 use consort_core::ports::StoreError;
 use futures::TryStreamExt;
@@ -53,13 +52,13 @@ pub(super) struct Writer {
     connection: Option<SqliteConnection>,
     /// Position of the last row of the log, if known.
     last_position: Option<u64>,
-    closed: bool,
-    _lock: Arc<File>,
+    /// The lock of the data folder; absent once closed.
+    lock: Option<File>,
 }
 
 impl Writer {
-    pub(super) fn new(options: SqliteConnectOptions, connection: SqliteConnection, lock: Arc<File>) -> Writer {
-        Writer { options, connection: Some(connection), last_position: None, closed: false, _lock: lock }
+    pub(super) fn new(options: SqliteConnectOptions, connection: SqliteConnection, lock: File) -> Writer {
+        Writer { options, connection: Some(connection), last_position: None, lock: Some(lock) }
     }
 
     /// Runs a transaction that adds rows to the log.
@@ -109,14 +108,14 @@ impl Writer {
         }
     }
 
-    /// Closes the connection for good.
+    /// Closes the connection for good and gives the folder free.
     pub(super) async fn close(&mut self) {
-        self.closed = true;
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close().await
         {
             tracing::warn!(%error, "the writing connection did not close cleanly");
         }
+        self.lock = None;
     }
 
     async fn read_last_position(&mut self) -> Result<u64, StoreError> {
@@ -127,7 +126,7 @@ impl Writer {
     }
 
     async fn take(&mut self) -> Result<SqliteConnection, StoreError> {
-        if self.closed {
+        if self.lock.is_none() {
             return Err(StoreError::Unavailable("the store is closed".into()));
         }
         match self.connection.take() {

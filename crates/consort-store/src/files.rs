@@ -51,13 +51,13 @@ impl BlobFiles {
         blocking(move || {
             for (blob, bytes) in &blobs {
                 check(blob, bytes)?;
-                if !files.path(&blob.sha256).is_file() {
+                if files.path(&blob.sha256).is_file() {
+                    // Another writer may have named it a moment ago, and not have made the name durable yet.
+                    sync_folder(&files.folder(&blob.sha256)).map_err(|e| unwritten(&e))?;
+                } else {
                     let mut temporary = files.temporary().map_err(|e| unwritten(&e))?;
                     temporary.file.write_all(bytes).map_err(|e| unwritten(&e))?;
                     files.publish(temporary, blob).map_err(|e| unwritten(&e))?;
-                } else {
-                    // Another writer may have named it a moment ago, and not have made the name durable yet.
-                    sync_folder(&files.folder(&blob.sha256)).map_err(|e| unwritten(&e))?;
                 }
             }
             Ok(())

@@ -27,10 +27,17 @@ pub(super) struct State {
     pub(super) snapshots: HashMap<RunId, Snapshot>,
     pub(super) decisions: HashMap<Uuid, DecisionRow>,
     pub(super) requests: HashMap<[u8; 16], StoredRequest>,
-    /// Revisions by namespace and id, the oldest first, and whether the workflow is deleted.
-    pub(super) workflows: BTreeMap<(Arc<str>, Arc<str>), (Vec<WorkflowRow>, bool)>,
+    /// By namespace and id.
+    pub(super) workflows: BTreeMap<(Arc<str>, Arc<str>), Workflow>,
     pub(super) dead_letters: BTreeMap<(Arc<str>, Uuid), DeadLetter>,
     pub(super) blobs: HashMap<Arc<str>, (BlobRef, Arc<[u8]>)>,
+}
+
+#[derive(Default)]
+pub(super) struct Workflow {
+    /// The oldest first.
+    pub(super) revisions: Vec<WorkflowRow>,
+    pub(super) deleted: bool,
 }
 
 impl State {

@@ -4,12 +4,14 @@ use async_trait::async_trait;
 use consort_core::ports::{StoreError, WorkflowRow, WorkflowStore};
 
 use super::MemoryStore;
+use super::state::Workflow;
 
 #[async_trait]
 impl WorkflowStore for MemoryStore {
     async fn apply(&self, row: &WorkflowRow) -> Result<WorkflowRow, StoreError> {
         let mut state = self.state();
-        let (revisions, deleted) = state.workflows.entry((row.namespace.clone(), row.id.clone())).or_default();
+        let Workflow { revisions, deleted } =
+            state.workflows.entry((row.namespace.clone(), row.id.clone())).or_default();
         if let Some(newest) = revisions.last()
             && newest.digest == row.digest
             && !*deleted
@@ -29,11 +31,11 @@ impl WorkflowStore for MemoryStore {
         revision: Option<u64>,
     ) -> Result<Option<WorkflowRow>, StoreError> {
         let state = self.state();
-        let Some((revisions, deleted)) = state.workflows.get(&(namespace.into(), id.into())) else { return Ok(None) };
+        let Some(workflow) = state.workflows.get(&(namespace.into(), id.into())) else { return Ok(None) };
         let found = match revision {
-            Some(revision) => revisions.iter().find(|row| row.revision == revision),
-            None if *deleted => None,
-            None => revisions.last(),
+            Some(revision) => workflow.revisions.iter().find(|row| row.revision == revision),
+            None if workflow.deleted => None,
+            None => workflow.revisions.last(),
         };
         Ok(found.cloned())
     }
@@ -41,7 +43,8 @@ impl WorkflowStore for MemoryStore {
     async fn workflows(&self, namespace: &str, after: &str, limit: u32) -> Result<Vec<WorkflowRow>, StoreError> {
         let state = self.state();
         let all = state.workflows.iter().filter(|((of, id), _)| &**of == namespace && &**id > after);
-        let newest = all.filter(|(_, (_, deleted))| !deleted).filter_map(|(_, (revisions, _))| revisions.last());
+        let newest =
+            all.filter(|(_, workflow)| !workflow.deleted).filter_map(|(_, workflow)| workflow.revisions.last());
         Ok(newest.take(limit as usize).cloned().collect())
     }
 
@@ -53,14 +56,14 @@ impl WorkflowStore for MemoryStore {
         limit: u32,
     ) -> Result<Vec<WorkflowRow>, StoreError> {
         let state = self.state();
-        let Some((revisions, _)) = state.workflows.get(&(namespace.into(), id.into())) else { return Ok(Vec::new()) };
-        let older = revisions.iter().rev().filter(|row| before.is_none_or(|before| row.revision < before));
+        let Some(workflow) = state.workflows.get(&(namespace.into(), id.into())) else { return Ok(Vec::new()) };
+        let older = workflow.revisions.iter().rev().filter(|row| before.is_none_or(|before| row.revision < before));
         Ok(older.take(limit as usize).cloned().collect())
     }
 
     async fn delete(&self, namespace: &str, id: &str) -> Result<bool, StoreError> {
         let mut state = self.state();
         let found = state.workflows.get_mut(&(namespace.into(), id.into()));
-        Ok(found.is_some_and(|(_, deleted)| !std::mem::replace(deleted, true)))
+        Ok(found.is_some_and(|workflow| !std::mem::replace(&mut workflow.deleted, true)))
     }
 }

@@ -8,6 +8,7 @@ use consort_core::ids::RunId;
 use consort_core::ports::{DeadLetter, LogRow, RunRow, StoreError, StoredRequest, WorkflowRow};
 use consort_core::run::RunState;
 use serde::de::DeserializeOwned;
+use sqlx::error::DatabaseError;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row, Sqlite, Type};
 use uuid::Uuid;
@@ -17,8 +18,9 @@ const SQLITE_CORRUPT: i32 = 11;
 const SQLITE_NOTADB: i32 = 26;
 
 /// What an error of the driver means to a caller.
+#[allow(clippy::needless_pass_by_value)] // so that it fits `map_err`
 pub(super) fn failed(error: sqlx::Error) -> StoreError {
-    let code = error.as_database_error().and_then(|e| e.code()).and_then(|code| code.parse::<i32>().ok());
+    let code = error.as_database_error().and_then(DatabaseError::code).and_then(|code| code.parse::<i32>().ok());
     // The low byte is the primary code; the rest refines it.
     match code.map(|code| code & 0xff) {
         Some(SQLITE_CORRUPT | SQLITE_NOTADB) => StoreError::Corrupt(error.to_string()),
@@ -71,7 +73,10 @@ pub(super) use log_columns;
 /// A row of the log with its position.
 pub(super) fn log_row(row: &SqliteRow) -> Result<(u64, LogRow), StoreError> {
     let position = number(row, 0)?;
-    let damaged = |error: StoreError| StoreError::Corrupt(format!("position {position} of the log: {error}"));
+    let damaged = |error| match error {
+        StoreError::Corrupt(message) => StoreError::Corrupt(format!("position {position} of the log: {message}")),
+        other => other,
+    };
     let run: Option<&[u8]> = get(row, 2).map_err(damaged)?;
     let decoded = match run {
         Some(_) => record(row).map(LogRow::Run),
@@ -84,13 +89,16 @@ pub(super) fn log_row(row: &SqliteRow) -> Result<(u64, LogRow), StoreError> {
 pub(super) fn record(row: &SqliteRow) -> Result<Record, StoreError> {
     let run = run_id(row, 2)?;
     let root: Option<&[u8]> = get(row, 3)?;
-    let count = number(row, 5)?;
+    let (sequence, count) = (number(row, 4)?, number(row, 5)?);
+    if sequence == 0 || count == 0 || count > u64::from(u32::MAX) {
+        return Err(StoreError::Corrupt(format!("a record of run {run} has {count} events from number {sequence} on")));
+    }
     Ok(Record {
         run,
         namespace: text(row, 1)?,
         root: root.map(uuid).transpose()?.map_or(run, RunId),
-        sequence: number(row, 4)?,
-        count: count.try_into().map_err(|_| StoreError::Corrupt(format!("a record of {count} events")))?,
+        sequence,
+        count: count as u32,
         at: get(row, 6)?,
         hash: hash(get(row, 7)?)?,
         body: get(row, 8)?,

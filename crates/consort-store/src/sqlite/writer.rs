@@ -4,6 +4,7 @@ use std::fs::File;
 
 use consort_core::ports::StoreError;
 use futures::TryStreamExt;
+use sqlx::error::DatabaseError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{ConnectOptions, Connection, Either, Executor};
 
@@ -153,5 +154,5 @@ async fn apply(connection: &mut SqliteConnection, statements: Vec<Statement>) ->
 }
 
 fn is_constraint(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|e| e.is_unique_violation())
+    error.as_database_error().is_some_and(DatabaseError::is_unique_violation)
 }

@@ -143,7 +143,9 @@ fn check(input: &Input) -> Result<(), TaskError> {
             return Err(TaskError::bad_input(format!("rates.{author}"), why(rate)));
         }
     }
-    if !(1..=8).contains(&input.currency.chars().count()) || input.currency.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    if !(1..=8).contains(&input.currency.chars().count())
+        || input.currency.chars().any(|c| c.is_whitespace() || c.is_control())
+    {
         let why = format!("`{}` is not a currency; give 1 to 8 letters or signs, such as EUR", input.currency);
         return Err(TaskError::bad_input("currency", why));
     }
@@ -224,15 +226,20 @@ mod tests {
     fn nothing_costs_nothing() {
         let answer = run(json!({"entries": [], "rate": 85, "currency": "€"})).unwrap();
         assert_eq!((&answer["total_cost"], &answer["by_month"]), (&json!(0.0), &json!([])));
-        let free = run(json!({"entries": [entry("A", "2026-01-01T00:00:00Z", 1.0, "fix")], "rate": 0, "currency": "EUR"}));
+        let free =
+            run(json!({"entries": [entry("A", "2026-01-01T00:00:00Z", 1.0, "fix")], "rate": 0, "currency": "EUR"}));
         assert_eq!(free.unwrap()["by_category"][0]["share"], json!(0.0));
     }
 
     #[test]
     fn sums_are_rounded_once() {
         // Three times 0.335 h is 1.005 h; at 10 an hour that is 10.05, not three times 3.35 cut to 2 digits each.
-        let entries: Vec<_> = (1..=3).map(|day| entry("A", &format!("2026-01-0{day}T00:00:00Z"), 0.335, "fix")).collect();
-        assert_eq!(run(json!({"entries": entries, "rate": 10, "currency": "EUR"})).unwrap()["total_cost"], json!(10.05));
+        let entries: Vec<_> =
+            (1..=3).map(|day| entry("A", &format!("2026-01-0{day}T00:00:00Z"), 0.335, "fix")).collect();
+        assert_eq!(
+            run(json!({"entries": entries, "rate": 10, "currency": "EUR"})).unwrap()["total_cost"],
+            json!(10.05)
+        );
     }
 
     #[test]

@@ -38,10 +38,28 @@ const WORDS: [(Category, &[&str]); 6] = [
     (Category::Docs, &["doc", "docs", "readme", "documentation", "document", "changelog", "comment", "comments"]),
     (
         Category::Refactor,
-        &["refactor", "rename", "renamed", "cleanup", "clean", "simplify", "move", "extract", "tidy", "reorganize", "format"],
+        &[
+            "refactor",
+            "rename",
+            "renamed",
+            "cleanup",
+            "clean",
+            "simplify",
+            "move",
+            "extract",
+            "tidy",
+            "reorganize",
+            "format",
+        ],
     ),
-    (Category::Chore, &["bump", "upgrade", "release", "version", "ci", "build", "deps", "dependencies", "lint", "config"]),
-    (Category::Feature, &["add", "adds", "added", "implement", "introduce", "support", "allow", "new", "feature", "create"]),
+    (
+        Category::Chore,
+        &["bump", "upgrade", "release", "version", "ci", "build", "deps", "dependencies", "lint", "config"],
+    ),
+    (
+        Category::Feature,
+        &["add", "adds", "added", "implement", "introduce", "support", "allow", "new", "feature", "create"],
+    ),
 ];
 
 /// The category of a commit: merge if it has several parents, revert if its subject begins like git's own, else its conventional

@@ -77,12 +77,14 @@ fn commits(repository: &Repository, path: &str, watch: &Watch) -> Result<(Vec<Co
     };
     let mut walk = repository.revwalk().map_err(damaged)?;
     walk.set_sorting(Sort::TIME).map_err(damaged)?;
-    walk.push_head().map_err(|error| match error.code() {
+    let head = repository.head().and_then(|head| head.peel_to_commit()).map_err(|error| match error.code() {
         ErrorCode::UnbornBranch | ErrorCode::NotFound => {
-            TaskError::bad_input("repo", format!("`{path}` has no commits yet; commit something, or give a time log in `csv`"))
+            let why = format!("`{path}` has no commits yet; commit something, or give a time log in `csv`");
+            TaskError::bad_input("repo", why)
         }
         _ => damaged(error),
     })?;
+    walk.push(head.id()).map_err(damaged)?;
     let mut ids = Vec::new();
     let mut cut = false;
     for id in walk {
@@ -231,7 +233,11 @@ mod tests {
         let error = of("/no/such/folder");
         assert!(error.message.contains("repo: there is no `/no/such/folder`"), "{}", error.message);
         let error = of(path);
-        assert!(error.message.contains("is not in a git repository") && error.message.contains(path), "{}", error.message);
+        assert!(
+            error.message.contains("is not in a git repository") && error.message.contains(path),
+            "{}",
+            error.message
+        );
         Repository::init(folder.path()).unwrap();
         let error = of(path);
         assert!(error.message.contains("has no commits yet") && !error.retryable, "{}", error.message);

@@ -37,9 +37,12 @@ async fn main() -> Result<(), Error> {
 }
 
 fn read(input: &Input, task: &Task) -> Result<entry::History, TaskError> {
-    let watch = git::Watch { progress: &|share, text| task.report_progress(share, text), stopped: &|| task.is_cancelled() };
+    let watch =
+        git::Watch { progress: &|share, text| task.report_progress(share, text), stopped: &|| task.is_cancelled() };
     match (input.repo.as_str(), input.csv.as_str()) {
-        ("", "") => Err(TaskError::bad_input("repo", "neither `repo` nor `csv` is given; give the path of one of them")),
+        ("", "") => {
+            Err(TaskError::bad_input("repo", "neither `repo` nor `csv` is given; give the path of one of them"))
+        }
         (repo, "") => git::history(repo, &watch),
         ("", csv) => timelog::history(csv),
         (repo, csv) => {

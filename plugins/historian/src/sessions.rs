@@ -80,7 +80,13 @@ mod tests {
     #[test]
     fn gaps_within_a_session_are_work_and_a_new_session_has_a_fixed_start() {
         // Ana: 0, +45 min, +119 min (one session), then +120 min (a new one). Bo in between does not matter.
-        let log = entries(vec![commit("ana", 284), commit("ana", 0), commit("bo", 20), commit("ana", 45), commit("ana", 164)]);
+        let log = entries(vec![
+            commit("ana", 284),
+            commit("ana", 0),
+            commit("bo", 20),
+            commit("ana", 45),
+            commit("ana", 164),
+        ]);
         let hours: Vec<_> = log.iter().map(|entry| (entry.author.as_str(), entry.hours)).collect();
         assert_eq!(hours, [("ANA", 0.5), ("BO", 0.5), ("ANA", 0.75), ("ANA", 1.98), ("ANA", 0.5)]);
     }

@@ -20,11 +20,17 @@ const MOST_MISTAKES: usize = 10;
 /// Its mistakes are reported together, up to ten, each with line and column.
 pub(crate) fn history(path: &str) -> Result<History, TaskError> {
     let file = std::fs::File::open(path).map_err(|error| {
-        TaskError::bad_input("csv", format!("`{path}` cannot be read on this worker's machine: {error}; give the path of a file there"))
+        TaskError::bad_input(
+            "csv",
+            format!("`{path}` cannot be read on this worker's machine: {error}; give the path of a file there"),
+        )
     })?;
     let size = file.metadata().map_or(0, |metadata| metadata.len());
     if size > MOST_BYTES {
-        return Err(TaskError::bad_input("csv", format!("`{path}` has {size} bytes; at most {MOST_BYTES} are read, split it")));
+        return Err(TaskError::bad_input(
+            "csv",
+            format!("`{path}` has {size} bytes; at most {MOST_BYTES} are read, split it"),
+        ));
     }
     let entries = parse(path, file.take(MOST_BYTES))?;
     Ok(History::new("csv", path, "Hours as they were logged.".to_owned(), entries))
@@ -55,7 +61,10 @@ fn parse(path: &str, text: impl Read) -> Result<Vec<Entry>, TaskError> {
         let record = record.map_err(unreadable)?;
         if entries.len() == MOST_ENTRIES {
             let line = record.position().map_or(0, csv::Position::line);
-            return Err(bad(format!("line {line} is entry {}; at most {MOST_ENTRIES} are read, split the file", MOST_ENTRIES + 1)));
+            return Err(bad(format!(
+                "line {line} is entry {}; at most {MOST_ENTRIES} are read, split the file",
+                MOST_ENTRIES + 1
+            )));
         }
         match entry(&record, &places) {
             Ok(entry) => entries.push(entry),
@@ -118,7 +127,8 @@ mod tests {
 
     #[test]
     fn columns_come_in_any_order_and_others_are_ignored() {
-        let text = "\u{feff}Task,note,author,hours,start,category\nlogin,\"a, b\",Ana,1.255,2026-03-02T09:00:00+01:00,Fix\n";
+        let text =
+            "\u{feff}Task,note,author,hours,start,category\nlogin,\"a, b\",Ana,1.255,2026-03-02T09:00:00+01:00,Fix\n";
         let log = parse("log.csv", text.as_bytes()).unwrap();
         assert_eq!((log[0].author.as_str(), log[0].task.as_str(), log[0].hours), ("Ana", "login", 1.25));
         assert_eq!((log[0].category, log[0].start.as_str()), (Category::Fix, "2026-03-02T09:00:00+01:00"));

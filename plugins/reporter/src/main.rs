@@ -1,1 +1,44 @@
-fn main() {}
+//! The agent `reporter`: the audit as a page for people and as figures for programs.
+
+mod charts;
+mod html;
+mod input;
+mod page;
+
+use consort_sdk::{Agent, Error, Task, TaskError, Worker};
+use serde_json::{Value, json};
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let agent = Agent::new("reporter")
+        .kind("output")
+        .description("Writes the audit report: one HTML page that needs nothing else, and all figures as JSON.")
+        .capability("html");
+    Worker::new("reporter")
+        .agent(agent, |task: Task| async move {
+            let figures: Value = task.input()?;
+            let input: input::Input = task.input()?;
+            task.blocking(move |_| report(&input, figures)).await
+        })
+        .run()
+        .await
+}
+
+/// The page, and the figures as they were given.
+fn report(input: &input::Input, figures: Value) -> Result<Value, TaskError> {
+    input.check()?;
+    Ok(json!({"html": page::page(input), "report": figures}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_has_the_page_and_every_figure() {
+        let figures = input::tests::figures();
+        let answer = report(&input::tests::read(figures.clone()), figures.clone()).unwrap();
+        assert!(answer["html"].as_str().unwrap().starts_with("<!doctype html>"));
+        assert_eq!(answer["report"], figures);
+    }
+}

@@ -6,7 +6,8 @@ use consort_sdk::{Agent, Error, Task, Worker};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let agent = Agent::new("scenario").kind("analysis").description("What fixing the waste would save.").capability("forecast");
+    let agent =
+        Agent::new("scenario").kind("analysis").description("What fixing the waste would save.").capability("forecast");
     Worker::new("scenario")
         .agent(agent, |task: Task| async move {
             let input: scenario::Input = task.input()?;

@@ -104,7 +104,8 @@ pub(crate) fn scenarios(input: &Input) -> Result<Scenarios, TaskError> {
                 round(overlap)
             ),
             format!("An hour costs {} {currency}, blended over all authors.", round(hour)),
-            "25, 50 and 75 % of the recoverable hours are won back; these shares are judgements, not measurements.".to_owned(),
+            "25, 50 and 75 % of the recoverable hours are won back; these shares are judgements, not measurements."
+                .to_owned(),
             "What the fixes themselves cost is not subtracted.".to_owned(),
         ],
         scenarios,

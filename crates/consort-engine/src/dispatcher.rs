@@ -109,7 +109,7 @@ impl Dispatcher {
             let free = (0..turns)
                 .map(|n| desk.workers[(desk.turn + n) % turns])
                 .find(|id| self.workers.get(id).is_some_and(|worker| worker.has_room(&agent.1)));
-            if let (Some(worker), Some(ready)) = (free, desk.queue.pop_front()) {
+            if let Some((worker, ready)) = free.and_then(|worker| Some((worker, desk.queue.pop_front()?))) {
                 desk.turn = desk.turn.wrapping_add(1) % turns;
                 return Some((agent.clone(), worker, ready));
             }

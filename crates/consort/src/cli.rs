@@ -127,6 +127,9 @@ pub(crate) struct Serve {
     /// Listen on an address that others can reach although anybody who reaches it may do everything.
     #[arg(long)]
     pub insecure_no_auth: bool,
+    /// Milliseconds that a worker may be silent before its tasks are handed out again.
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(500..=600_000))]
+    pub lease_ttl_ms: u64,
 }
 
 /// Print completions for a shell.

@@ -29,7 +29,7 @@ impl Run {
             if self.s.state.is_over() {
                 return Ok(());
             }
-            if let Some(step) = self.d.runnable.pop_front() {
+            if let Some(step) = self.d.runnable.pop_first() {
                 if let Begun::NotYet = self.begin_step(step, cx, t)? {
                     held.push(step);
                 }
@@ -45,7 +45,7 @@ impl Run {
             if self.s.steps[step].items.is_some() {
                 self.d.refill.insert(step);
             } else {
-                self.d.runnable.push_back(step);
+                self.d.runnable.insert(step);
             }
         }
         if self.d.left == 0 { self.succeed(cx, t) } else { Ok(()) }
@@ -102,17 +102,13 @@ impl Run {
         let limit = definition.steps[step].for_each.as_ref().and_then(|f| f.max_parallel).unwrap_or(u32::MAX);
         let whole = Place { step, item: None };
         while self.d.in_hand.get(&step).copied().unwrap_or(0) < limit {
-            if self.d.todo.get(&step).is_none_or(std::collections::VecDeque::is_empty) {
-                break;
-            }
+            let Some(item) = self.d.todo.get(&step).and_then(|todo| todo.first().copied()) else { break };
             let items = match self.items_of(step, cx) {
                 Ok(items) => items,
                 Err(error) => return self.not_evaluated(whole, error, cx, t),
             };
-            let Some(item) = self.take_item(step) else { break };
             let place = Place { step, item: Some(item) };
             if let Begun::NotYet = self.begin_unit(place, items.get(item as usize).cloned(), cx, t)? {
-                self.put_item_back(step, item);
                 return Ok(Begun::NotYet);
             }
             if self.s.state.is_over() {

@@ -1,6 +1,5 @@
 //! From events to state: the only code that changes a run.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::restore::Damaged;
@@ -29,9 +28,11 @@ impl Run {
     fn live_state(&self) -> RunState {
         if self.s.paused {
             RunState::Paused
-        } else if self.d.active == 0 && self.d.blocked > 0 && self.d.runnable.is_empty() && self.d.refill.is_empty() {
+        } else if self.d.active > 0 {
+            RunState::Running
+        } else if self.d.blocked > 0 {
             RunState::Waiting
-        } else if self.d.active == 0 && self.s.steps.iter().all(|s| s.unit.state == StepState::Created) {
+        } else if self.s.steps.iter().all(|s| s.unit.state == StepState::Created) {
             RunState::Pending
         } else {
             RunState::Running
@@ -168,6 +169,9 @@ impl Run {
             }
             now = next;
         }
+        if from == Created {
+            self.begun(place);
+        }
         self.count(place, from, false);
         self.count(place, to, true);
         self.at_mut(place).state = to;
@@ -221,7 +225,7 @@ impl Run {
             for &dependent in &definition.steps[step].dependents {
                 self.d.needs_left[dependent] -= 1;
                 if self.d.needs_left[dependent] == 0 {
-                    self.d.runnable.push_back(dependent);
+                    self.d.runnable.insert(dependent);
                 }
             }
         }
@@ -234,22 +238,22 @@ impl Run {
         self.at_mut(place).started_at.get_or_insert(at);
         let units = vec![Unit::default(); items as usize];
         self.s.steps[place.step].items = Some(Items { list, units });
-        self.d.todo.insert(place.step, (0..items).collect::<VecDeque<_>>());
+        self.d.todo.insert(place.step, (0..items).collect());
         self.d.refill.insert(place.step);
         Ok(())
     }
 
-    /// Takes the next item that has not begun.
-    pub(super) fn take_item(&mut self, step: usize) -> Option<u32> {
-        let item = self.d.todo.get_mut(&step)?.pop_front()?;
-        *self.d.in_hand.entry(step).or_default() += 1;
-        Some(item)
-    }
-
-    /// Puts an item back whose input could not be evaluated yet.
-    pub(super) fn put_item_back(&mut self, step: usize, item: u32) {
-        self.d.todo.entry(step).or_default().push_front(item);
-        *self.d.in_hand.entry(step).or_default() -= 1;
+    /// What has begun need not be begun.
+    fn begun(&mut self, place: Place) {
+        match place.item {
+            None => drop(self.d.runnable.remove(&place.step)),
+            Some(item) => {
+                if let Some(todo) = self.d.todo.get_mut(&place.step) {
+                    todo.remove(&item);
+                }
+                *self.d.in_hand.entry(place.step).or_default() += 1;
+            }
+        }
     }
 
     fn cancel_rest(&mut self, at: Millis) -> Result<(), Damaged> {

@@ -1,6 +1,5 @@
 //! From a history, or a snapshot and what came after it, back to a run.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::state::{Derived, Place, Run, RunState, State, StepRun, StepState};
@@ -102,7 +101,7 @@ impl Run {
                 d.left += 1;
             }
             if needs_left == 0 && run.unit.state == StepState::Created {
-                d.runnable.push_back(step);
+                d.runnable.insert(step);
             }
             let mut units: Vec<(Place, &super::Unit)> = Vec::new();
             match &run.items {
@@ -113,7 +112,7 @@ impl Run {
                     if !run.unit.state.is_over() {
                         d.refill.insert(step);
                         let new = units.iter().filter(|(_, u)| u.state == StepState::Created);
-                        d.todo.insert(step, new.filter_map(|(p, _)| p.item).collect::<VecDeque<_>>());
+                        d.todo.insert(step, new.filter_map(|(p, _)| p.item).collect());
                     }
                     let over = units.iter().filter(|(_, u)| u.state.is_over()).count() as u32;
                     let begun = units.iter().filter(|(_, u)| u.state != StepState::Created).count() as u32;

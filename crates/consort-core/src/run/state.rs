@@ -1,6 +1,6 @@
 //! The state of a run, and what can be read from it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -226,9 +226,9 @@ pub(super) struct Derived {
     /// Needs of each step that are not over.
     pub needs_left: Vec<usize>,
     /// Steps whose needs are over and that have not begun.
-    pub runnable: VecDeque<usize>,
+    pub runnable: BTreeSet<usize>,
     /// Items that have not begun, by step.
-    pub todo: HashMap<usize, VecDeque<u32>>,
+    pub todo: HashMap<usize, BTreeSet<u32>>,
     /// Items that have begun and are not over, by step.
     pub in_hand: HashMap<usize, u32>,
     /// Items that are over, by step.
@@ -335,6 +335,12 @@ impl Run {
         }
         let timer = self.d.timers.first().map(|(at, _)| *at);
         [timer, self.s.deadline].into_iter().flatten().min()
+    }
+
+    /// Whether something could begin that has not: values it needs are still to be fetched.
+    pub fn is_stalled(&self) -> bool {
+        let open = !self.d.runnable.is_empty() || !self.d.refill.is_empty() || self.d.left == 0;
+        open && !self.s.paused && !self.s.state.is_over()
     }
 
     /// The unit of a key.

@@ -238,21 +238,15 @@ fn verdict(error: &StoreError, conflict: Option<&Conflict>, key: Option<[u8; 16]
 fn seal_run(hot: &mut Hot, batch: &mut Batch) {
     let run = &hot.run;
     let (created_at, updated_at, ended_at) = run.times();
-    if !hot.pending.is_empty() {
-        let entries = std::mem::take(&mut hot.pending);
+    let pending = std::mem::take(&mut hot.pending);
+    let mut sequence = run.sequence() + 1 - pending.iter().map(|(_, entries)| entries.len() as u64).sum::<u64>();
+    for (at, entries) in pending {
         let body = serde_json::to_vec(&entries).expect("facts have string keys only");
         let count = entries.len() as u32;
         hot.hash = chain(&hot.hash, &body);
-        batch.log.push(LogRow::Run(Record {
-            run: run.id,
-            namespace: run.namespace().clone(),
-            root: run.root(),
-            sequence: run.sequence() + 1 - u64::from(count),
-            count,
-            at: updated_at,
-            body,
-            hash: hot.hash,
-        }));
+        let (namespace, root, hash) = (run.namespace().clone(), run.root(), hot.hash);
+        batch.log.push(LogRow::Run(Record { run: run.id, namespace, root, sequence, count, at, body, hash }));
+        sequence += u64::from(count);
     }
     let (state, wake_at) = (run.state(), wake_at(run));
     match hot.stored {

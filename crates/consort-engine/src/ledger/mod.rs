@@ -55,8 +55,9 @@ pub(crate) struct Hot {
     pub hash: [u8; 32],
     /// Number of the last event of the newest snapshot.
     pub snapshot: u64,
-    /// Events decided in this batch.
-    pub pending: Vec<consort_core::event::Entry>,
+    /// Events decided in this batch, by the time they were decided at: each time makes a record, so that a replay gives every
+    /// event the time it had.
+    pub pending: Vec<(Millis, Vec<consort_core::event::Entry>)>,
     /// State and wake-up time as the store has them; absent for a run that begins in this batch.
     pub stored: Option<(RunState, Option<Millis>)>,
     /// How far its steps are, as workers last said.
@@ -195,13 +196,13 @@ impl Ledger {
         let mut round = tokio::time::interval(ROUND);
         round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let alarm = self.next_alarm();
+            let (alarm, mut look) = (self.next_alarm(), false);
             tokio::select! {
                 biased;
                 Some(message) = self.own_inbox.recv() => queue.push(message),
                 n = self.inbox.recv_many(&mut queue, MAX_BATCH) => if n == 0 { break },
                 () = sleep_until(alarm) => {}
-                _ = round.tick() => self.look_around(),
+                _ = round.tick() => look = true,
                 () = stop.cancelled() => {
                     self.inbox.close();
                     if self.inbox.is_empty() { break }
@@ -214,6 +215,9 @@ impl Ledger {
                 }
             }
             self.now = now().max(self.now);
+            if look {
+                self.look_around();
+            }
             for message in queue.drain(..) {
                 self.take(message);
             }

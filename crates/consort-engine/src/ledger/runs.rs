@@ -205,7 +205,11 @@ impl Ledger {
             self.internal.push_back(Message::Do(child, Command::Cancel { reason }));
         }
         if let Some(hot) = self.hot.get_mut(&id) {
-            hot.pending.extend(entries);
+            let at = hot.run.times().1;
+            match hot.pending.last_mut() {
+                Some((then, pending)) if *then == at => pending.extend(entries),
+                _ => hot.pending.push((at, entries)),
+            }
         }
         if over {
             if let (Some(parent), Some(hot)) = (parent, self.hot.get(&id)) {
@@ -527,6 +531,7 @@ fn evaluate(mut hot: Box<Hot>, fetched: Fetched, chance: f64) -> Back {
 pub(super) fn wake_at(run: &Run) -> Option<consort_core::ids::Millis> {
     match run.state() {
         RunState::Pending | RunState::Running => Some(0),
+        _ if run.is_stalled() => Some(0),
         RunState::Waiting => run.next_wake(),
         // What is in progress goes on in a paused run.
         RunState::Paused => {

@@ -135,7 +135,6 @@ impl Ledger {
 
     /// Looks for silent workers, and for runs whose sleep is nearly over.
     pub(super) fn look_around(&mut self) {
-        self.now = super::now().max(self.now);
         let ttl = self.options.lease_ttl.as_millis() as Millis;
         for worker in self.dispatcher.silent_since(self.now - ttl) {
             if let Some(w) = self.dispatcher.worker(worker) {

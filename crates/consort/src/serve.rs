@@ -1,0 +1,105 @@
+//! The wiring of the server: one function, from settings to a clean end.
+//!
+//! Parse is done; here everything is built, then spawned, then waited for, then drained, in that order.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use consort_api::{ApiOptions, bind, check_listen};
+use consort_bus::Bus;
+use consort_core::ports::Store;
+use consort_engine::{Engine, Options};
+use consort_store::{MemoryStore, SqliteStore};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// How a server runs.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where everything is kept.
+    pub data: PathBuf,
+    /// Listen on an address that others can reach.
+    pub insecure_no_auth: bool,
+    /// Keep everything in memory.
+    pub memory: bool,
+    /// How long a lease lasts without renewal.
+    pub lease_ttl: std::time::Duration,
+}
+
+/// Serves until SIGTERM or SIGINT. A second signal ends at once.
+pub async fn run(options: ServeOptions) -> anyhow::Result<()> {
+    let began = Instant::now();
+    check_listen(options.listen, options.insecure_no_auth)?;
+    // Before anything can be served, so that no signal is lost.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+
+    let store: Arc<dyn Store> = if options.memory {
+        tracing::warn!("everything is kept in memory and lost when the server stops");
+        Arc::new(MemoryStore::new())
+    } else {
+        Arc::new(SqliteStore::open(&options.data).await?)
+    };
+    let instance = format!("consort-{}", std::process::id());
+    let bus = Bus::new(Arc::clone(&store) as Arc<_>).await?;
+    let engine_options = Options { instance: instance.clone(), lease_ttl: options.lease_ttl, ..Options::default() };
+    let (engine, service) = Engine::open(store, Arc::new(bus.clone()), engine_options).await?;
+    let listener = bind(options.listen).await?;
+    let address = listener.address();
+
+    let (stop_serving, stop_engine) = (CancellationToken::new(), CancellationToken::new());
+    let mut ledger = tokio::spawn(service.run(stop_engine.clone()));
+    let api_options = ApiOptions { server: instance, ..ApiOptions::default() };
+    let mut api = tokio::spawn(consort_api::serve(listener, api_options, engine, bus, stop_serving.clone()));
+
+    let endpoint = Endpoint::write(&options, address)?;
+    println!("consort {} ready on {address} in {} ms", env!("CARGO_PKG_VERSION"), began.elapsed().as_millis());
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = &mut api => bail!("the front desk ended by itself: {ended:?}"),
+        ended = &mut ledger => bail!("the ledger ended by itself: {ended:?}"),
+    }
+    tracing::info!("stopping: no new calls; workers drain");
+    drop(endpoint);
+    stop_serving.cancel();
+    let drained = async {
+        api.await??;
+        // Last, so that everything that was accepted is still decided and written.
+        stop_engine.cancel();
+        ledger.await?;
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        drained = drained => drained,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+/// The file `endpoint` in the data folder: other commands find the server by it. It is removed when the server stops.
+struct Endpoint(PathBuf);
+
+impl Endpoint {
+    fn write(options: &ServeOptions, address: SocketAddr) -> anyhow::Result<Endpoint> {
+        let path = options.data.join("endpoint");
+        let told = |path: &Path| format!("cannot write `{}`", path.display());
+        std::fs::create_dir_all(&options.data).with_context(|| told(&options.data))?;
+        // Whole or not at all: a reader never sees half an address.
+        let draft = options.data.join("endpoint.new");
+        std::fs::write(&draft, format!("{address}\n")).with_context(|| told(&draft))?;
+        std::fs::rename(&draft, &path).with_context(|| told(&path))?;
+        Ok(Endpoint(path))
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        // A file that is gone already is what we want.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

@@ -37,7 +37,7 @@ impl Agents {
         agents.truncate(size + 1);
         let convert = |view: &AgentView| convert::agent(&namespace, view);
         let place = |view: &AgentView| view.agent.as_bytes().to_vec();
-        let (agents, next_page_token) = paging::page(&list, size, agents, convert, place);
+        let (agents, next_page_token) = paging::page(&list, size, &agents, convert, place);
         Ok(wire::ListAgentsResponse { agents, next_page_token })
     }
 

@@ -74,13 +74,11 @@ impl Blobs {
 
     async fn part(&self, parts: &mut Streaming<wire::UploadRequest>) -> Result<Option<wire::UploadRequest>, Status> {
         let idle = self.0.options.limits.upload_idle;
-        match tokio::time::timeout(idle, parts.message()).await {
-            Ok(part) => part.map_err(status::of_stream),
-            Err(_) => {
-                let said = format!("nothing came for {} s; upload again", idle.as_secs());
-                Err(status::of(Error::new(Kind::DeadlineExceeded, "UPLOAD_STALLED", said)))
-            }
+        if let Ok(part) = tokio::time::timeout(idle, parts.message()).await {
+            return part.map_err(status::of_stream);
         }
+        let said = format!("nothing came for {} s; upload again", idle.as_secs());
+        Err(status::of(Error::new(Kind::DeadlineExceeded, "UPLOAD_STALLED", said)))
     }
 
     async fn give(&self, request: wire::DownloadRequest) -> Result<Chunks, Error> {

@@ -71,8 +71,8 @@ impl Connection {
             let _ = ended.send(reader.read(first, incoming).await);
         });
         let stop = Box::pin(context.stop.clone().cancelled_owned());
-        let _reader = AbortOnDrop(task);
-        let connection = Connection { session, context, frames, end: None, read, stop, drain: None, _reader };
+        let connection =
+            Connection { session, context, frames, end: None, read, stop, drain: None, _reader: AbortOnDrop(task) };
         let frames = stream::unfold(connection, |mut connection| async {
             let frame = connection.next().await?;
             Some((frame, connection))
@@ -106,7 +106,7 @@ impl Connection {
                 }
                 news = self.session.next() => {
                     self.end = news.close.map(|why| Err(status::of(closed(why))));
-                    pack(news, &mut self.frames);
+                    pack(&news, &mut self.frames);
                 }
             }
         }
@@ -122,7 +122,7 @@ fn closed(why: &'static str) -> Error {
 }
 
 /// Packs what waits for a worker into as few frames as hold it.
-fn pack(news: ToWorker, frames: &mut VecDeque<wire::ConnectResponse>) {
+fn pack(news: &ToWorker, frames: &mut VecDeque<wire::ConnectResponse>) {
     let mut frame = wire::ConnectResponse { drain: news.drain, ..Default::default() };
     let mut size = 0;
     let mut room_for = |frame: &mut wire::ConnectResponse, bytes: usize| {
@@ -268,7 +268,7 @@ mod tests {
         Ack { namespace: "acme".into(), lease: lease(token), outcome: Ok(false) }
     }
 
-    fn packed(news: ToWorker) -> Vec<wire::ConnectResponse> {
+    fn packed(news: &ToWorker) -> Vec<wire::ConnectResponse> {
         let mut frames = VecDeque::new();
         pack(news, &mut frames);
         frames.into()
@@ -282,10 +282,10 @@ mod tests {
             drain: true,
             ..Default::default()
         };
-        let frames = packed(news);
+        let frames = packed(&news);
         assert_eq!(frames.len(), 1);
         assert_eq!((frames[0].assignments.len(), frames[0].acks.len(), frames[0].drain), (500, 500, true));
-        assert!(packed(ToWorker { close: Some("over"), ..Default::default() }).is_empty());
+        assert!(packed(&ToWorker { close: Some("over"), ..Default::default() }).is_empty());
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
             acks: (0..10).map(ack).collect(),
             ..Default::default()
         };
-        let frames = packed(news);
+        let frames = packed(&news);
         assert!(frames.len() > 5);
         assert!(frames.iter().all(|frame| frame.encoded_len() < FRAME + 1_000));
         let tokens: Vec<_> = frames.iter().flat_map(|f| &f.assignments).map(|task| task.lease_token).collect();

@@ -37,7 +37,7 @@ impl Decisions {
         let query = DecisionQuery { namespace, run, state, before, limit: size as u32 + 1 };
         let rows = self.0.store().decisions(&query).await.map_err(status::store)?;
         let place = |row: &DecisionRow| paging::from_time_and_uuid(row.created_at, row.id);
-        let (decisions, next_page_token) = paging::page(&list, size, rows, convert::decision, place);
+        let (decisions, next_page_token) = paging::page(&list, size, &rows, convert::decision, place);
         Ok(wire::ListDecisionsResponse { decisions, next_page_token })
     }
 

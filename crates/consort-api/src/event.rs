@@ -84,7 +84,7 @@ impl Events {
         let before = before.map_err(|_| paging::bad_token())?;
         let rows = self.0.store().dead_letters(&namespace, before, size as u32 + 1).await.map_err(status::store)?;
         let place = |letter: &DeadLetter| letter.id.as_bytes().to_vec();
-        let (dead_letters, next_page_token) = paging::page(&list, size, rows, convert::dead_letter, place);
+        let (dead_letters, next_page_token) = paging::page(&list, size, &rows, convert::dead_letter, place);
         Ok(wire::ListDeadLettersResponse { dead_letters, next_page_token })
     }
 }

@@ -133,7 +133,7 @@ impl Orchestrator {
         let query = RunQuery { namespace, workflow, states, before, limit: size as u32 + 1 };
         let rows = self.0.store().runs(&query).await.map_err(status::store)?;
         let place = |row: &RunRow| paging::from_time_and_uuid(row.created_at, row.id.0);
-        let (runs, next_page_token) = paging::page(&list, size, rows, convert::run_row, place);
+        let (runs, next_page_token) = paging::page(&list, size, &rows, convert::run_row, place);
         Ok(wire::ListRunsResponse { runs, next_page_token })
     }
 
@@ -179,7 +179,7 @@ impl Orchestrator {
             }
         }
         let place = |event: &wire::RunEvent| event.sequence.to_be_bytes().to_vec();
-        let (events, next_page_token) = paging::page(&list, size, events, Clone::clone, place);
+        let (events, next_page_token) = paging::page(&list, size, &events, Clone::clone, place);
         Ok(wire::ListRunEventsResponse { events, next_page_token })
     }
 }
@@ -219,7 +219,7 @@ async fn page_of(
             let parsed = Workflow::parse(&row.source).ok();
             convert::workflow(row, parsed.as_ref(), false)
         };
-        paging::page(&list, size, rows, convert, place)
+        paging::page(&list, size, &rows, convert, place)
     };
     tokio::task::spawn_blocking(read).await.map_err(|why| Error::internal(format!("reading definitions failed: {why}")))
 }

@@ -72,7 +72,7 @@ pub(crate) fn size(given: i32, default: usize) -> Result<usize, Error> {
 pub(crate) fn page<R, T: Message>(
     list: &List,
     size: usize,
-    rows: Vec<R>,
+    rows: &[R],
     mut convert: impl FnMut(&R) -> T,
     place: impl Fn(&R) -> Vec<u8>,
 ) -> (Vec<T>, String) {
@@ -156,15 +156,15 @@ mod tests {
         let blob = |length: &usize| BlobRef { media_type: "x".repeat(*length), ..Default::default() };
         let place = |length: &usize| (*length as u64).to_be_bytes().to_vec();
 
-        let (items, next) = page(&list, 2, vec![1, 2, 3], blob, place);
+        let (items, next) = page(&list, 2, &[1, 2, 3], blob, place);
         assert_eq!(items.len(), 2);
         assert_eq!(number(&list.place(&next).unwrap().unwrap()).unwrap(), 2);
 
-        let (items, next) = page(&list, 9, vec![PAGE_BYTES - 100, 200, 3], blob, place);
+        let (items, next) = page(&list, 9, &[PAGE_BYTES - 100, 200, 3], blob, place);
         assert_eq!(items.len(), 1);
         assert!(!next.is_empty());
 
-        let (items, next) = page(&list, 3, vec![1, 2, 3], blob, place);
+        let (items, next) = page(&list, 3, &[1, 2, 3], blob, place);
         assert_eq!((items.len(), next.as_str()), (3, ""));
     }
 }

@@ -139,6 +139,7 @@ pub(crate) fn cut(mut text: String, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use consort_core::ports::Conflict;
 
     #[test]
     fn an_error_carries_reason_fields_and_retry() {
@@ -181,7 +182,7 @@ mod tests {
     fn every_store_error_has_a_kind() {
         assert_eq!(store(StoreError::Unavailable("busy".into())).kind, Kind::Unavailable);
         assert_eq!(store(StoreError::Corrupt("row".into())).kind, Kind::Internal);
-        assert!(store(StoreError::Conflict(Default::default())).retry_after.is_some());
+        assert!(store(StoreError::Conflict(Conflict::default())).retry_after.is_some());
     }
 
     #[test]

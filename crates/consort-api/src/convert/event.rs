@@ -27,11 +27,11 @@ pub(crate) fn event(event: &Published) -> wire::Event {
 
 /// A dead letter with its event as it came.
 pub(crate) fn dead_letter(letter: &DeadLetter) -> wire::DeadLetter {
-    let event = serde_json::from_str::<Buried>(&letter.event).map(Buried::exhume).unwrap_or_else(|_| wire::Event {
+    let event = match serde_json::from_str::<Buried>(&letter.event) {
+        Ok(buried) => buried.exhume(),
         // Not buried here: at least its text is shown.
-        payload: Some(json_payload(letter.event.clone())),
-        ..Default::default()
-    });
+        Err(_) => wire::Event { payload: Some(json_payload(letter.event.clone())), ..Default::default() },
+    };
     wire::DeadLetter {
         id: letter.id.to_string(),
         event: Some(event),

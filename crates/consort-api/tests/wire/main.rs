@@ -1,6 +1,10 @@
 //! The server on a real socket: what clients see, hostile ones among them.
 
+// A test may unwrap: a panic is how it fails.
+#![allow(clippy::unwrap_used)]
+
 mod hostile;
+mod runs;
 mod server;
 mod services;
 mod stopping;

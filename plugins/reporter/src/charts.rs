@@ -14,13 +14,12 @@ pub(crate) struct Bar {
     pub(crate) strong: bool,
 }
 
-const WIDTH: f64 = 640.0;
-
 /// Bars that lie: for names of any length. `id` must be unique in the page.
 pub(crate) fn rows(id: &str, title: &str, bars: &[Bar]) -> String {
-    const ROW: f64 = 34.0;
-    const NAMES: f64 = 130.0;
-    const VALUES: f64 = 150.0;
+    const WIDTH: f64 = 940.0;
+    const ROW: f64 = 36.0;
+    const NAMES: f64 = 140.0;
+    const VALUES: f64 = 200.0;
     let height = ROW * bars.len() as f64 + 4.0;
     let most = most(bars);
     let mut body = String::new();
@@ -36,19 +35,20 @@ pub(crate) fn rows(id: &str, title: &str, bars: &[Bar]) -> String {
             y = top + 6.0,
         );
     }
-    frame(id, title, bars, height, &body)
+    frame(id, title, bars, (WIDTH, height), &body)
 }
 
 /// Bars that stand: for a course of time, or for few values.
 pub(crate) fn columns(id: &str, title: &str, bars: &[Bar]) -> String {
+    const WIDTH: f64 = 440.0;
     const HEIGHT: f64 = 264.0;
     const BASE: f64 = 226.0;
     const TOP: f64 = 34.0;
     let most = most(bars);
     let slot = WIDTH / bars.len().max(1) as f64;
     let width = (slot * 0.56).min(96.0);
-    // Texts of more than a dozen columns would run into each other: every so many-th is shown.
-    let every = bars.len().div_ceil(12).max(1);
+    // Texts of more than eight columns would run into each other: every so many-th is shown.
+    let every = bars.len().div_ceil(8).max(1);
     let mut body = format!(r#"<line class="base" x1="0" y1="{BASE}" x2="{WIDTH}" y2="{BASE}"/>"#);
     for (place, bar) in bars.iter().enumerate() {
         let centre = slot * (place as f64 + 0.5);
@@ -67,17 +67,17 @@ pub(crate) fn columns(id: &str, title: &str, bars: &[Bar]) -> String {
                 above = BASE - length - 10.0,
                 below = BASE + 24.0,
                 text = bar.text,
-                name = short(&bar.name, 16),
+                name = short(&bar.name, 14),
             );
         }
     }
-    frame(id, title, bars, HEIGHT, &body)
+    frame(id, title, bars, (WIDTH, HEIGHT), &body)
 }
 
-fn frame(id: &str, title: &str, bars: &[Bar], height: f64, body: &str) -> String {
+fn frame(id: &str, title: &str, bars: &[Bar], (width, height): (f64, f64), body: &str) -> String {
     let list: Vec<String> = bars.iter().map(|bar| format!("{}: {}", escape(&bar.name), bar.text)).collect();
     format!(
-        r#"<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{id}-t {id}-d"><title id="{id}-t">{}</title><desc id="{id}-d">{}</desc>{body}</svg>"#,
+        r#"<svg viewBox="0 0 {width} {height}" role="img" aria-labelledby="{id}-t {id}-d"><title id="{id}-t">{}</title><desc id="{id}-d">{}</desc>{body}</svg>"#,
         escape(title),
         list.join("; "),
     )
@@ -109,9 +109,9 @@ mod tests {
 
     #[test]
     fn lengths_are_in_proportion() {
-        // 360 units are left for the longest bar.
+        // 600 units are left for the longest bar.
         let chart = rows("c", "Hours", &bars(&[10.0, 5.0, 0.0]));
-        for width in [r#"width="360.0""#, r#"width="180.0""#, r#"width="0.0""#] {
+        for width in [r#"width="600.0""#, r#"width="300.0""#, r#"width="0.0""#] {
             assert!(chart.contains(width), "{width} is not in {chart}");
         }
         assert!(columns("c", "Cost", &bars(&[4.0, 1.0])).contains(r#"height="48.0""#));

@@ -29,7 +29,9 @@ pub(crate) fn short(text: &str, most: usize) -> String {
 
 /// `12,345` or `12,345.67`: with so many digits after the point.
 pub(crate) fn number(value: f64, digits: usize) -> String {
-    let text = format!("{value:.digits$}");
+    // Rust rounds halves to even; people expect them to go up.
+    let scale = 10f64.powi(digits as i32);
+    let text = format!("{:.digits$}", (value * scale).round() / scale);
     let (sign, text) = text.strip_prefix('-').map_or(("", text.as_str()), |rest| ("−", rest));
     let (whole, rest) = text.find('.').map_or((text, ""), |point| text.split_at(point));
     let mut grouped = String::new();
@@ -95,7 +97,7 @@ mod tests {
     #[test]
     fn numbers_are_grouped() {
         assert_eq!(number(1_234_567.891, 2), "1,234,567.89");
-        assert_eq!(number(999.5, 0), "1,000");
+        assert_eq!((number(999.5, 0), number(142.5, 0)), ("1,000".into(), "143".into()));
         assert_eq!(number(-1234.0, 0), "−1,234");
         assert_eq!((hours(12.5), hours(655.25)), ("12.5\u{a0}h".into(), "655\u{a0}h".into()));
         assert_eq!((percent(0.2175), percent(0.0412)), ("22\u{a0}%".into(), "4.1\u{a0}%".into()));

@@ -40,7 +40,7 @@ struct Friction {
 pub(crate) struct Scenarios {
     currency: String,
     /// Per year in the expected scenario, in whole units.
-    saving: f64,
+    saving: i64,
     scenarios: Vec<Scenario>,
     assumptions: Vec<String>,
     months_observed: f64,
@@ -92,7 +92,7 @@ pub(crate) fn scenarios(input: &Input) -> Result<Scenarios, TaskError> {
     let currency = &input.cost.currency;
     Ok(Scenarios {
         currency: currency.clone(),
-        saving: scenarios[1].saving_per_year.round(),
+        saving: scenarios[1].saving_per_year.round() as i64,
         assumptions: vec![
             format!("The coming months look like the {} observed.", round(input.months)),
             format!(
@@ -157,7 +157,7 @@ mod tests {
     fn a_quarter_by_hand() {
         // R = 60 + 40 - 60 * 40 / 400 = 94 h in 2 months; half of that is 23.5 h a month, 1,880 EUR, 22,560 a year.
         let answer = run(input(400.0, 2.0, 60.0, 40.0)).unwrap();
-        assert_eq!(answer["saving"], json!(22560.0));
+        assert_eq!(answer["saving"], json!(22560));
         assert_eq!(
             answer["scenarios"],
             json!([
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn an_empty_log_saves_nothing() {
-        assert_eq!(run(input(0.0, 1.0, 0.0, 0.0)).unwrap()["saving"], json!(0.0));
+        assert_eq!(run(input(0.0, 1.0, 0.0, 0.0)).unwrap()["saving"], json!(0));
     }
 
     #[test]

@@ -52,6 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn batch(first_position: u64, size: usize) -> Batch {
+    let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_millis() as i64);
     let mut batch = Batch { first_position, ..Batch::default() };
     for _ in 0..size {
         let run = RunId(Uuid::now_v7());
@@ -62,7 +63,7 @@ fn batch(first_position: u64, size: usize) -> Batch {
             root: run,
             sequence: 1,
             count: 2,
-            at: 1,
+            at: now,
             hash: chain(&[0; 32], &body),
             body,
         };
@@ -74,8 +75,8 @@ fn batch(first_position: u64, size: usize) -> Batch {
             revision: 1,
             state: RunState::Running,
             sequence: 0,
-            created_at: 1,
-            updated_at: 1,
+            created_at: now,
+            updated_at: now,
             ended_at: None,
             wake_at: Some(0),
             parent: None,
@@ -83,7 +84,7 @@ fn batch(first_position: u64, size: usize) -> Batch {
             error: None,
         });
         let (key, fingerprint) = (Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes());
-        batch.requests.push(StoredRequest { key, fingerprint, answer: run.0.into_bytes().to_vec(), at: 1 });
+        batch.requests.push(StoredRequest { key, fingerprint, answer: run.0.into_bytes().to_vec(), at: now });
     }
     batch
 }

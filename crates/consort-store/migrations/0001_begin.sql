@@ -55,14 +55,15 @@ CREATE INDEX decisions_newest ON decisions (namespace, created_at, id);
 CREATE INDEX decisions_by_run ON decisions (run, created_at, id);
 CREATE INDEX decisions_open ON decisions (namespace, created_at, id) WHERE state = 'open';
 
+-- Keys are hashes and come in any order, so only a small index is kept by key and not the rows.
 CREATE TABLE requests (
     key         BLOB PRIMARY KEY,
     fingerprint BLOB NOT NULL,
     answer      BLOB NOT NULL,
     at          INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
-CREATE INDEX requests_by_age ON requests (at);
+CREATE INDEX requests_by_age ON requests (at, key);
 
 -- A workflow is deleted while its newest revision is marked so.
 CREATE TABLE workflows (

@@ -35,7 +35,7 @@ const CHECKPOINT_PAGES: &str = "4096";
 const WAL_LIMIT_BYTES: &str = "67108864";
 
 /// Negative numbers are KiB.
-const WRITER_CACHE: &str = "-4096";
+const WRITER_CACHE: &str = "-16384";
 const READER_CACHE: &str = "-1024";
 
 /// Why a data folder cannot be used.

@@ -1,4 +1,5 @@
 //! A no-op worker must not be what limits the mesh.
+#![allow(missing_docs)]
 
 mod mesh;
 
@@ -34,5 +35,5 @@ async fn a_no_op_worker_does_thousands_of_tasks_a_second() {
     let elapsed = began.elapsed();
     life.abort();
     println!("{:.0} tasks/s", TASKS as f64 / elapsed.as_secs_f64());
-    assert!(elapsed < Duration::from_secs(20), "{TASKS} tasks took {elapsed:?}");
+    assert!(elapsed < Duration::from_secs(30), "{TASKS} tasks took {elapsed:?}");
 }

@@ -1,4 +1,5 @@
 //! The worker against a mesh that the tests play.
+#![allow(missing_docs)]
 
 mod mesh;
 

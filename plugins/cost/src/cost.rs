@@ -1,5 +1,8 @@
 //! The cost of a time log.
 
+// The fields are named as in the agents' answers.
+#![allow(clippy::struct_field_names)]
+
 use std::collections::BTreeMap;
 
 use consort_sdk::TaskError;

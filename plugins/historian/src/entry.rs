@@ -146,6 +146,7 @@ mod tests {
         assert_eq!((day.summary.hours, day.summary.authors, day.summary.months), (1.75, 2, 1.0));
         let quarter = [entry("A", "2026-01-01T00:00:00Z", 1.0), entry("A", "2026-04-01T00:00:00Z", 1.0)];
         // 90 days / 30.44.
-        assert_eq!(History::new("csv", "a", String::new(), quarter.to_vec()).summary.months, 2.96);
+        let summary = History::new("csv", "a", String::new(), quarter.to_vec()).summary;
+        assert_eq!((summary.entries, summary.months), (2, 2.96));
     }
 }

@@ -1,5 +1,8 @@
 //! The answers of the other agents, as far as the page shows them.
 
+// The fields are named as in the agents' answers.
+#![allow(clippy::struct_field_names)]
+
 use consort_sdk::TaskError;
 use serde::Deserialize;
 use serde_json::Value;

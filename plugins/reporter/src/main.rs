@@ -6,7 +6,7 @@ mod input;
 mod page;
 
 use consort_sdk::{Agent, Error, Task, TaskError, Worker};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -27,7 +27,10 @@ async fn main() -> Result<(), Error> {
 /// The page, and the figures as they were given.
 fn report(input: &input::Input, figures: Value) -> Result<Value, TaskError> {
     input.check()?;
-    Ok(json!({"html": page::page(input), "report": figures}))
+    let mut answer = Map::new();
+    answer.insert("html".to_owned(), page::page(input).into());
+    answer.insert("report".to_owned(), figures);
+    Ok(Value::Object(answer))
 }
 
 #[cfg(test)]

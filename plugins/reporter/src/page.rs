@@ -137,8 +137,7 @@ fn findings(input: &Input) -> String {
     }
     let mut table = table_head(&["Finding", "Hours", "Share", "Times", "What to do"], 1..4);
     for finding in findings.iter().take(MOST_ROWS) {
-        let proof: String =
-            finding.evidence.iter().take(3).map(|line| format!("<li>{}</li>", short(line, 120))).collect();
+        let proof: String = list_items(&finding.evidence, 3, 120);
         let _ = write!(
             table,
             r#"<tr><td><b>{}</b><ul class="proof">{proof}</ul></td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="advice">{}</td></tr>"#,
@@ -157,8 +156,7 @@ fn friction(input: &Input) -> String {
     if !input.friction.recurring.is_empty() {
         let mut table = table_head(&["Pattern", "Hours", "Times", "People", "What to do"], 1..4);
         for row in input.friction.recurring.iter().take(MOST_ROWS) {
-            let examples: String =
-                row.examples.iter().take(2).map(|line| format!("<li>{}</li>", short(line, 120))).collect();
+            let examples: String = list_items(&row.examples, 2, 120);
             let _ = write!(
                 table,
                 r#"<tr><td><b>{}</b><ul class="proof">{examples}</ul></td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="advice">{}</td></tr>"#,
@@ -217,8 +215,7 @@ fn people(input: &Input) -> String {
 
 fn method(input: &Input) -> String {
     let text = |key: &str| input.decision.get(key).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty());
-    let assumptions: String =
-        input.scenario.assumptions.iter().take(20).map(|line| format!("<li>{}</li>", short(line, 400))).collect();
+    let assumptions: String = list_items(&input.scenario.assumptions, 20, 400);
     let by = text("answered_by").map(|who| format!(" by {}", short(who, 80))).unwrap_or_default();
     let decision = text("option")
         .map(|option| format!("<footer>Decision on this report: <b>{}</b>{by}.</footer>", short(option, 80)));
@@ -229,6 +226,15 @@ fn method(input: &Input) -> String {
 /// A section; title, note and body must be escaped already.
 fn section(title: &str, note: &str, body: &str) -> String {
     format!(r#"<section><h2>{title}</h2><p class="sub">{note}</p>{body}</section>"#)
+}
+
+/// At most so many lines as list items, each cut to so many characters.
+fn list_items(lines: &[String], most: usize, characters: usize) -> String {
+    let mut items = String::new();
+    for line in lines.iter().take(most) {
+        let _ = write!(items, "<li>{}</li>", short(line, characters));
+    }
+    items
 }
 
 fn table_head(names: &[&str], numbers: std::ops::Range<usize>) -> String {

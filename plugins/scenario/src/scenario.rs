@@ -1,5 +1,8 @@
 //! What could be saved.
 
+// The fields are named as in the agents' answers.
+#![allow(clippy::struct_field_names)]
+
 use consort_sdk::TaskError;
 use serde::{Deserialize, Serialize};
 

@@ -121,7 +121,7 @@ mod tests {
     fn frames_are_closed_by_count_and_by_size() {
         let release = || Release { lease: None };
         let mut many = Frames::default();
-        for _ in 0..FRAME_MESSAGES * 2 + 1 {
+        for _ in 0..=FRAME_MESSAGES * 2 {
             many.add(10, |frame| frame.released.push(release()));
         }
         let sizes: Vec<usize> = many.finish().iter().map(|frame| frame.released.len()).collect();

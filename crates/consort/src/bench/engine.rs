@@ -208,16 +208,36 @@ impl Engine {
     }
 }
 
+/// The figures in the order a person reads them; programs get them all by name.
+const ORDER: [&str; 18] = [
+    "worker",
+    "steps",
+    "concurrency",
+    "connections",
+    "seconds",
+    "runs",
+    "runs_per_s",
+    "steps_per_s",
+    "p50_ms",
+    "p99_ms",
+    "errors",
+    "ready_ms",
+    "idle_rss_mib",
+    "server_rss_mib",
+    "server_hwm_mib",
+    "server_cores",
+    "worker_cores",
+    "client_cores",
+];
+
 fn table(figures: &Value) -> String {
     let mut table = Table::plain();
-    for (name, value) in figures.as_object().into_iter().flatten() {
-        let text = match value {
-            Value::Null => continue,
-            Value::String(text) => text.clone(),
-            Value::Array(list) if list.is_empty() => continue,
-            other => other.to_string(),
-        };
-        table.row([name.clone(), text]);
+    for name in ORDER {
+        match &figures[name] {
+            Value::Null => {}
+            Value::String(text) => table.row([name, text]),
+            other => table.row([name, &other.to_string()]),
+        }
     }
     table.render()
 }

@@ -14,7 +14,7 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::cli::Global;
 use crate::context::Mesh;
 use crate::failure::{Failure, Result};
-use crate::install::{self, AUDIT_WORKERS};
+use crate::install::{self, AUDIT_WORKERS, Program};
 use crate::output::{self, Format, Table, text};
 
 /// Less free space than this stops a server soon.
@@ -208,16 +208,17 @@ fn is_recent(version: &str) -> bool {
 }
 
 fn workers() -> Finding {
-    let missing: Vec<(&str, String)> =
-        AUDIT_WORKERS.iter().filter_map(|(name, program)| program.find().err().map(|todo| (*name, todo))).collect();
+    let missing: Vec<(&str, Program)> =
+        AUDIT_WORKERS.into_iter().filter(|(_, program)| program.find().is_err()).collect();
     let found = format!("{} of {}", AUDIT_WORKERS.len() - missing.len(), AUDIT_WORKERS.len());
     if missing.is_empty() {
         return finding("demo workers", State::Ok, found, "");
     }
     let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
-    let mut todo: Vec<String> = missing.into_iter().map(|(_, todo)| todo).collect();
-    todo.dedup();
-    finding("demo workers", State::Missing, format!("{found}; not {}", names.join(", ")), todo.join("; "))
+    let scripts = missing.iter().any(|(_, program)| matches!(program, Program::Python(_)));
+    let todo =
+        if scripts { "run from a checkout of Consort after `make demo` there" } else { "`make demo` builds them" };
+    finding("demo workers", State::Missing, format!("{found}; not {}", names.join(", ")), todo)
 }
 
 async fn git() -> Finding {

@@ -76,14 +76,20 @@ impl Demo {
     pub(crate) async fn run(self, global: &Global) -> Result<()> {
         let source = self.source(&std::env::current_dir()?)?;
         let mut stage = Stage::new(global.data.as_deref(), &global.namespace)?;
-        let outcome = tokio::select! {
-            outcome = tokio::time::timeout(self.timeout, self.play(&mut stage, &source, global.output)) => outcome
-                .unwrap_or_else(|_| Err(Failure::failed(format!("the demo took longer than {:?}", self.timeout))
-                    .hint("give it more with --timeout, for example --timeout 1h"))),
-            signal = interrupted() => Err(Failure::failed(format!("stopped by {signal}"))),
+        let played = tokio::select! {
+            played = tokio::time::timeout(self.timeout, self.play(&mut stage, &source, global.output)) => Ok(played),
+            signal = interrupted() => Err(signal),
         };
         stage.stop().await;
-        outcome.map_err(|failure| stage.explain(failure))
+        match played {
+            Ok(Ok(outcome)) => outcome.map_err(|failure| stage.explain(failure)),
+            Ok(Err(_)) => {
+                let failure = Failure::failed(format!("the demo took longer than {:?}", self.timeout));
+                Err(stage.explain(failure).hint("give it more with --timeout, for example --timeout 1h"))
+            }
+            // Nothing is wrong, so nothing is kept.
+            Err(signal) => Err(Failure::failed(format!("stopped by {signal}"))),
+        }
     }
 
     fn source(&self, current: &Path) -> Result<Source> {

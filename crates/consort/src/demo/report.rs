@@ -89,7 +89,8 @@ impl Summary {
             number(&self.cost["total_cost"]),
         );
         let _ = writeln!(lines, "saving     {} {currency} a year (expected)", number(&self.scenario["saving"]));
-        let mut findings: Vec<&Value> = self.waste["findings"].as_array().into_iter().flatten().collect();
+        let mut findings: Vec<&Value> =
+            self.waste["findings"].as_array().into_iter().flatten().filter(|finding| hours(finding) > 0.0).collect();
         findings.sort_by(|a, b| hours(b).total_cmp(&hours(a)));
         for (index, finding) in findings.iter().take(TOLD).enumerate() {
             let label = if index == 0 { "findings" } else { "" };

@@ -32,6 +32,7 @@ impl Verdict {
     pub(super) fn sentence(&self, crashes: u32) -> String {
         let killed = match crashes {
             1 => "the server was killed once".to_owned(),
+            2 => "the server was killed twice".to_owned(),
             n => format!("the server was killed {n} times"),
         };
         if self.problems.is_empty() {

@@ -55,7 +55,11 @@ impl Table {
 
     /// The text, with no spaces at line ends.
     pub(crate) fn render(&self) -> String {
-        text::trim_lines(&self.inner.to_string())
+        let mut inner = self.inner.clone();
+        for column in inner.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        text::trim_lines(&inner.to_string())
     }
 }
 
@@ -79,7 +83,7 @@ mod tests {
         let mut table = Table::new(&["RUN", "STATE"]);
         table.row(["1", "FAILED"]);
         table.row(["1234", ""]);
-        assert_eq!(table.render(), " RUN   STATE\n 1     FAILED\n 1234\n");
+        assert_eq!(table.render(), "RUN   STATE\n1     FAILED\n1234\n");
         assert_eq!(Table::new(&["A"]).render_or("none"), "none\n");
     }
 }

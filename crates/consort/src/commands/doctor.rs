@@ -191,12 +191,12 @@ async fn python() -> Vec<Finding> {
         let todo = "Python workers need 3.11 or later; name it with CONSORT_PYTHON";
         return vec![finding("python", State::Missing, format!("{version} at {shown}"), todo)];
     }
-    let import = "import consort; print(getattr(consort, '__version__', 'without a version'))";
+    let import = "import consort, importlib.metadata as found; print(found.version('consort-sdk'))";
     let package = match output_of(Command::new(&python).args(["-c", import])).await {
-        Ok(version) => finding("python package", State::Ok, format!("consort {version}"), ""),
+        Ok(version) => finding("python package", State::Ok, format!("consort-sdk {version}"), ""),
         Err(why) => {
             let todo = format!("{shown} -m pip install ./python");
-            finding("python package", State::Missing, format!("`import consort` fails: {why}"), todo)
+            finding("python package", State::Missing, format!("cannot import it: {why}"), todo)
         }
     };
     vec![finding("python", State::Ok, format!("{version} at {shown}"), ""), package]

@@ -33,6 +33,7 @@ mod backoff;
 mod blobs;
 mod client;
 mod error;
+mod logs;
 pub mod payload;
 mod task_error;
 mod watch;
@@ -40,6 +41,7 @@ mod worker;
 
 pub use client::{Client, DEFAULT_ADDR, StartOptions, addr_from_env};
 pub use error::Error;
+pub use logs::log_to_stderr;
 pub use task_error::TaskError;
 pub use tonic::Code;
 pub use worker::{Agent, Task, Worker};

@@ -1,5 +1,5 @@
 //! The client against a mesh that fails in the ways meshes do.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -15,13 +15,15 @@ use tonic::{Request, Response, Status};
 
 type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
+type Watched = (Vec<RunEvent>, Option<Status>);
+
 /// Fails as it is told, then answers; remembers what it was asked.
 #[derive(Clone, Default)]
 struct Fake {
     failures: Arc<Mutex<VecDeque<Status>>>,
     started: Arc<Mutex<Vec<StartRunRequest>>>,
     /// What each call of WatchRun yields, and how it ends.
-    watches: Arc<Mutex<VecDeque<(Vec<RunEvent>, Option<Status>)>>>,
+    watches: Arc<Mutex<VecDeque<Watched>>>,
     watched_after: Arc<Mutex<Vec<i64>>>,
 }
 

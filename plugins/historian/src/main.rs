@@ -22,6 +22,7 @@ struct Input {
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
+    consort_sdk::log_to_stderr();
     let agent = Agent::new("historian")
         .kind("source")
         .description("Reads a git repository's history, or a CSV time log, into a list of hours.")

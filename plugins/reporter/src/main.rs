@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
+    consort_sdk::log_to_stderr();
     let agent = Agent::new("reporter")
         .kind("output")
         .description("Writes the audit report: one HTML page that needs nothing else, and all figures as JSON.")

@@ -86,6 +86,7 @@ fn pictures(input: &Input) -> String {
             strong: matches!(row.category.as_str(), "fix" | "revert"),
         })
         .collect();
+    let chart = rows("categories", "Hours by category", &categories);
     // The newest months, if there are too many.
     let skipped = input.cost.by_month.len().saturating_sub(MOST_BARS);
     let months: Vec<Bar> = input.cost.by_month[skipped..]
@@ -112,11 +113,7 @@ fn pictures(input: &Input) -> String {
         .map(|row| format!("{} {}", short(&row.name, 40), percent(row.recovered_share)))
         .collect();
     [
-        section(
-            "Hours by category",
-            "Fixes and reverts stand out.",
-            &rows("categories", "Hours by category", &categories),
-        ),
+        section("Hours by category", "Fixes and reverts stand out.", &format!(r#"<div class="scroll">{chart}</div>"#)),
         r#"<div class="two">"#.to_owned(),
         section("Cost by month", &escape(currency), &columns("months", "Cost by month", &months)),
         section(

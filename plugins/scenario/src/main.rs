@@ -6,6 +6,7 @@ use consort_sdk::{Agent, Error, Task, Worker};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
+    consort_sdk::log_to_stderr();
     let agent =
         Agent::new("scenario").kind("analysis").description("What fixing the waste would save.").capability("forecast");
     Worker::new("scenario")

@@ -148,7 +148,8 @@ impl Session {
             return End::Refused(Error::Protocol("it chose a protocol version that was not offered"));
         }
         let lost = self.desk.held.resume(&welcome.resumed);
-        tracing::info!(server = welcome.server, resumed = welcome.resumed.len(), lost, "attached");
+        let worker = self.hello.worker_id.as_str();
+        tracing::info!(worker, server = welcome.server, resumed = welcome.resumed.len(), lost, "attached");
 
         let ttl = welcome.lease_ttl.and_then(|ttl| Duration::try_from(ttl).ok()).unwrap_or(Duration::from_secs(30));
         let renew_every = (ttl / 3).max(Duration::from_millis(10));

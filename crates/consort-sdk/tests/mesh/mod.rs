@@ -16,7 +16,8 @@ use sha2::Digest as _;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::Stream;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Longest wait for anything a test expects.
@@ -40,7 +41,7 @@ impl FakeMesh {
             .add_service(WorkerServiceServer::new(Workers(sender)))
             .add_service(AgentServiceServer::new(Agents))
             .add_service(BlobServiceServer::new(Store(blobs.clone())))
-            .serve_with_incoming(TcpListenerStream::new(listener));
+            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
         tokio::spawn(server);
         FakeMesh { addr, connections, blobs }
     }

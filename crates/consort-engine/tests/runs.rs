@@ -32,8 +32,14 @@ async fn a_chain_runs_in_order_and_yields_its_output() {
     assert_eq!(
         mesh.history(view.id).await,
         [
-            "RUN.STARTED", "STEP.SCHEDULED first", "STEP.LEASED first", "STEP.SUCCEEDED first",
-            "STEP.SCHEDULED second", "STEP.LEASED second", "STEP.SUCCEEDED second", "RUN.SUCCEEDED",
+            "RUN.STARTED",
+            "STEP.SCHEDULED first",
+            "STEP.LEASED first",
+            "STEP.SUCCEEDED first",
+            "STEP.SCHEDULED second",
+            "STEP.LEASED second",
+            "STEP.SUCCEEDED second",
+            "RUN.SUCCEEDED",
         ]
     );
     mesh.stop().await;
@@ -93,7 +99,11 @@ async fn a_failed_attempt_is_repeated_and_then_the_run_fails_and_can_be_retried(
     let calls = AtomicU32::new(0);
     mesh.scripted(&["flaky"], move |task| {
         let attempt = task.lease.attempt;
-        if calls.fetch_add(1, Ordering::SeqCst) < 3 { Err(failure(Code::Unavailable, "not yet")) } else { Ok(json!(attempt)) }
+        if calls.fetch_add(1, Ordering::SeqCst) < 3 {
+            Err(failure(Code::Unavailable, "not yet"))
+        } else {
+            Ok(json!(attempt))
+        }
     })
     .await;
     let view = mesh.run("r", json!({})).await;
@@ -128,7 +138,13 @@ async fn a_decision_waits_survives_a_crash_and_is_answered_once() {
     let mesh = mesh.crash(Options::default()).await;
     let open = mesh.heard.decisions.lock().unwrap().len();
     assert_eq!(open, 0, "nothing happens twice");
-    let query = consort_core::ports::DecisionQuery { namespace: "default".into(), run: Some(run.id), state: None, before: None, limit: 10 };
+    let query = consort_core::ports::DecisionQuery {
+        namespace: "default".into(),
+        run: Some(run.id),
+        state: None,
+        before: None,
+        limit: 10,
+    };
     let decision = mesh.store.decisions(&query).await.unwrap().remove(0);
     let reply = |option: &str| consort_engine::AnswerDecision {
         namespace: "default".into(),
@@ -149,7 +165,8 @@ async fn a_decision_waits_survives_a_crash_and_is_answered_once() {
 #[tokio::test]
 async fn a_deadline_answers_with_the_default() {
     let mesh = Mesh::in_memory().await;
-    mesh.apply("name: d\nsteps:\n  - {id: ask, decide: {title: t, options: [a, b], deadline: 20ms, default: b}}\n").await;
+    mesh.apply("name: d\nsteps:\n  - {id: ask, decide: {title: t, options: [a, b], deadline: 20ms, default: b}}\n")
+        .await;
     let view = mesh.run("d", json!({})).await;
     assert_eq!(output(&view), json!({"option": "b", "form": null, "answered_by": "deadline"}));
 }

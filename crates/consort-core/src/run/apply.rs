@@ -286,8 +286,7 @@ impl Run {
     /// Gives failed and cancelled units of these steps a new life.
     fn revive(&mut self, steps: &[Arc<str>], at: Millis) -> Result<(), Damaged> {
         for id in steps {
-            let step =
-                *self.definition.index.get(id).ok_or_else(|| Damaged(format!("there is no step `{id}`")))?;
+            let step = *self.definition.index.get(id).ok_or_else(|| Damaged(format!("there is no step `{id}`")))?;
             let run = &mut self.s.steps[step];
             let reborn = |unit: &mut Unit| {
                 if matches!(unit.state, StepState::Failed | StepState::Cancelled) {

@@ -100,7 +100,10 @@ impl Run {
     ) -> Result<(), Error> {
         let ready = self.unit(&step).is_some_and(|u| u.state == StepState::Ready && u.attempt == attempt);
         if !ready || self.s.paused {
-            return Err(Error::precondition("NOT_READY", format!("step `{step}` has no attempt {attempt} to hand out")));
+            return Err(Error::precondition(
+                "NOT_READY",
+                format!("step `{step}` has no attempt {attempt} to hand out"),
+            ));
         }
         self.emit(Some(step), Fact::StepLeased { attempt, worker, session, token }, cx, t)
     }
@@ -133,7 +136,9 @@ impl Run {
         let state = unit.state.name().to_uppercase();
         Err(Error::precondition(
             "LEASE_LOST",
-            format!("step `{step}` is {state} and lease {token} is not in force; drop the task, the answer changes nothing"),
+            format!(
+                "step `{step}` is {state} and lease {token} is not in force; drop the task, the answer changes nothing"
+            ),
         ))
     }
 
@@ -235,7 +240,8 @@ impl Run {
         }
         if self.s.deadline.is_some_and(|deadline| deadline <= cx.now) {
             let limit = self.definition.timeout.unwrap_or_default();
-            let error = Failure::new(Code::DeadlineExceeded, format!("the run lasted longer than its timeout of {limit:?}"));
+            let error =
+                Failure::new(Code::DeadlineExceeded, format!("the run lasted longer than its timeout of {limit:?}"));
             return self.fail_run(None, error, cx, t);
         }
         let due: Vec<Place> =
@@ -479,14 +485,8 @@ fn spill(fact: &mut Fact, t: &mut Transition) {
 }
 
 /// Codes that can pass with time.
-const PASSING: [Code; 6] = [
-    Code::Unknown,
-    Code::DeadlineExceeded,
-    Code::ResourceExhausted,
-    Code::Aborted,
-    Code::Internal,
-    Code::Unavailable,
-];
+const PASSING: [Code; 6] =
+    [Code::Unknown, Code::DeadlineExceeded, Code::ResourceExhausted, Code::Aborted, Code::Internal, Code::Unavailable];
 
 fn repeats(policy: &Retry, code: i32) -> bool {
     if policy.on.is_empty() { PASSING.iter().any(|c| *c as i32 == code) } else { policy.on.contains(&code) }

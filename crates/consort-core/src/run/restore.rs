@@ -56,12 +56,7 @@ impl Run {
     }
 
     /// Rebuilds a run from a snapshot and the records after it.
-    pub fn restore(
-        id: RunId,
-        definition: Arc<Workflow>,
-        snapshot: &[u8],
-        records: &[Record],
-    ) -> Result<Run, Damaged> {
+    pub fn restore(id: RunId, definition: Arc<Workflow>, snapshot: &[u8], records: &[Record]) -> Result<Run, Damaged> {
         let s: State = serde_json::from_slice(snapshot).map_err(|e| Damaged(format!("snapshot: {e}")))?;
         if s.steps.len() != definition.steps.len() {
             return Err(Damaged("the snapshot is of another definition".into()));
@@ -138,7 +133,12 @@ impl Run {
 fn entries_of(record: &Record) -> Result<Vec<Entry>, Damaged> {
     let entries = record.entries().map_err(|e| Damaged(format!("event {}: {e}", record.sequence)))?;
     if entries.is_empty() || entries.len() != record.count as usize {
-        return Err(Damaged(format!("the record at {} has {} events, not {}", record.sequence, entries.len(), record.count)));
+        return Err(Damaged(format!(
+            "the record at {} has {} events, not {}",
+            record.sequence,
+            entries.len(),
+            record.count
+        )));
     }
     Ok(entries)
 }

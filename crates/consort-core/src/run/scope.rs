@@ -68,8 +68,9 @@ impl RunScope<'_> {
     /// The elements of a list.
     pub(super) fn list(&self, list: &Data) -> Result<Vec<Data>, EvalError> {
         let text = self.text(list)?;
-        let items: Vec<Json> = serde_json::from_str(text.as_str())
-            .map_err(|_| EvalError::Failed(format!("`for_each` must give a list, but gave {}", brief(text.as_str()))))?;
+        let items: Vec<Json> = serde_json::from_str(text.as_str()).map_err(|_| {
+            EvalError::Failed(format!("`for_each` must give a list, but gave {}", brief(text.as_str())))
+        })?;
         Ok(items.into_iter().map(Data::Inline).collect())
     }
 }

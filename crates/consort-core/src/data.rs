@@ -151,7 +151,9 @@ mod tests {
 
     #[test]
     fn data_survives_storage() {
-        for data in [Data::of(&serde_json::json!({"a": [1, 2.5, "x"]})), Data::Blob(BlobRef::of(b"[]", "application/json"))] {
+        for data in
+            [Data::of(&serde_json::json!({"a": [1, 2.5, "x"]})), Data::Blob(BlobRef::of(b"[]", "application/json"))]
+        {
             let text = serde_json::to_string(&data).unwrap();
             assert_eq!(serde_json::from_str::<Data>(&text).unwrap(), data);
         }

@@ -291,11 +291,22 @@ pub trait WorkflowStore: Send + Sync + 'static {
     /// and is not deleted. `row.revision` is ignored.
     async fn apply(&self, row: &WorkflowRow) -> Result<WorkflowRow, StoreError>;
     /// A revision, or the newest one with `None`. A deleted workflow has no newest revision; its revisions stay.
-    async fn workflow(&self, namespace: &str, id: &str, revision: Option<u64>) -> Result<Option<WorkflowRow>, StoreError>;
+    async fn workflow(
+        &self,
+        namespace: &str,
+        id: &str,
+        revision: Option<u64>,
+    ) -> Result<Option<WorkflowRow>, StoreError>;
     /// The newest revisions of workflows that are not deleted, by id, after an id; at most `limit`.
     async fn workflows(&self, namespace: &str, after: &str, limit: u32) -> Result<Vec<WorkflowRow>, StoreError>;
     /// Revisions below `before` (`None` for all), newest first, at most `limit`.
-    async fn revisions(&self, namespace: &str, id: &str, before: Option<u64>, limit: u32) -> Result<Vec<WorkflowRow>, StoreError>;
+    async fn revisions(
+        &self,
+        namespace: &str,
+        id: &str,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<WorkflowRow>, StoreError>;
     /// Marks a workflow as deleted; false if there was none.
     async fn delete(&self, namespace: &str, id: &str) -> Result<bool, StoreError>;
 }
@@ -321,7 +332,12 @@ pub trait DeadLetterStore: Send + Sync + 'static {
     /// Keeps them, durably.
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError>;
     /// A page of them, newest first, before an id.
-    async fn dead_letters(&self, namespace: &str, before: Option<Uuid>, limit: u32) -> Result<Vec<DeadLetter>, StoreError>;
+    async fn dead_letters(
+        &self,
+        namespace: &str,
+        before: Option<Uuid>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError>;
 }
 
 /// Keeps bytes by their SHA-256, once.

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How a server runs.
 #[derive(Clone, Debug)]
-pub struct ServeOptions {
+pub(crate) struct ServeOptions {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Where everything is kept.
@@ -32,7 +32,7 @@ pub struct ServeOptions {
 }
 
 /// Serves until SIGTERM or SIGINT. A second signal ends at once.
-pub async fn run(options: ServeOptions) -> anyhow::Result<()> {
+pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<()> {
     let began = Instant::now();
     check_listen(options.listen, options.insecure_no_auth)?;
     // Before anything can be served, so that no signal is lost.

@@ -95,7 +95,7 @@ impl Engine {
 fn violation(mistake: Mistake) -> Violation {
     let Mistake { path, line, column, message, hint } = mistake;
     let place = if line > 0 { format!("line {line}, column {column}: ") } else { String::new() };
-    let hint = if hint.is_empty() { hint } else { format!(". {hint}") };
+    let hint = if hint.is_empty() { hint } else { format!("; {hint}") };
     let field = if path.is_empty() { "source".to_owned() } else { path };
     Violation { field, description: format!("{place}{message}{hint}") }
 }

@@ -237,6 +237,11 @@ impl Client {
         self.call(request, |client, request| async move { client.decisions().answer_decision(request).await }).await
     }
 
+    /// `host:port` of the mesh.
+    pub fn addr(&self) -> &str {
+        self.endpoint.uri().authority().map_or("", |authority| authority.as_str())
+    }
+
     /// `namespaces/{namespace}`.
     pub fn parent(&self) -> String {
         format!("namespaces/{}", self.namespace)

@@ -111,7 +111,8 @@ impl Session {
                 }
                 End::Drained => tracing::info!("the mesh went away; looking for it again"),
                 End::Broken(status) => {
-                    tracing::warn!(code = ?status.code(), "connection to the mesh lost: {}", status.message());
+                    let (addr, code) = (self.desk.client.addr(), status.code());
+                    tracing::warn!(addr, ?code, "no connection to the mesh, trying again: {}", status.message());
                 }
             }
             if began.elapsed() > Duration::from_secs(1) {

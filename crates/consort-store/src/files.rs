@@ -15,6 +15,8 @@ use consort_core::ports::{BlobWriter, StoreError};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::integrity::Integrity;
+
 /// The media type of values that became blobs: most of them, so it costs no file of its own.
 const COMMON_TYPE: &str = "application/json";
 
@@ -92,14 +94,17 @@ impl BlobFiles {
         blocking(move || read_part(&path, offset, length).map_err(|e| unread(&e))).await
     }
 
-    /// Hashes every blob. Returns how many there are and calls `damaged` with the names of those that are not what they say.
-    pub(crate) async fn verify(&self) -> Result<(u64, Vec<String>), StoreError> {
+    /// Hashes every blob, counts them in the report and names those whose bytes are not what their name says.
+    pub(crate) async fn verify(&self, mut report: Integrity) -> Result<Integrity, StoreError> {
         let files = self.clone();
-        blocking(move || files.verify_now().map_err(|e| unread(&e))).await
+        blocking(move || {
+            files.verify_now(&mut report).map_err(|e| unread(&e))?;
+            Ok(report)
+        })
+        .await
     }
 
-    fn verify_now(&self) -> io::Result<(u64, Vec<String>)> {
-        let (mut count, mut damaged) = (0, Vec::new());
+    fn verify_now(&self, report: &mut Integrity) -> io::Result<()> {
         for number in 0..=u8::MAX {
             for entry in fs::read_dir(self.root.join(hex::encode([number])))? {
                 let entry = entry?;
@@ -107,13 +112,13 @@ impl BlobFiles {
                 if !is_sha256(&name) {
                     continue;
                 }
-                count += 1;
+                report.blobs += 1;
                 if hash_file(&entry.path())? != name {
-                    damaged.push(name);
+                    report.problem(format!("blob {name} has other bytes than its name says"));
                 }
             }
         }
-        Ok((count, damaged))
+        Ok(())
     }
 
     fn folder(&self, sha256: &str) -> PathBuf {

@@ -38,12 +38,7 @@ impl SqliteStore {
                 report.problem(format!("run {} {what}", uuid(get(&row, 0)?)?));
             }
         }
-        let (blobs, damaged) = self.blobs.verify().await?;
-        report.blobs = blobs;
-        for sha256 in damaged {
-            report.problem(format!("blob {sha256} has other bytes than its name says"));
-        }
-        Ok(report)
+        self.blobs.verify(report).await
     }
 
     async fn check_file(&self, report: &mut Integrity) -> Result<(), StoreError> {

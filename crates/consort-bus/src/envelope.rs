@@ -25,7 +25,7 @@ pub fn envelopes(record: &Record, instance: &str) -> Result<Vec<Published>, serd
                 },
                 _ => serde_json::Map::new(),
             };
-            for (name, value) in payload.iter_mut() {
+            for (name, value) in &mut payload {
                 if VALUES.contains(&name.as_str()) {
                     unwrap(value);
                 }

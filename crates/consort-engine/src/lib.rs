@@ -42,8 +42,11 @@ struct Inner {
     options: Options,
     inbox: mpsc::Sender<Message>,
     /// Sessions of workers without a stream: namespace, worker, session.
-    pollers: Mutex<HashMap<(Arc<str>, Arc<str>, Arc<str>), (u64, Arc<Outbox>)>>,
+    pollers: Mutex<Pollers>,
 }
+
+/// By namespace, worker and session: the number of the session and what waits for it.
+type Pollers = HashMap<(Arc<str>, Arc<str>, Arc<str>), (u64, Arc<Outbox>)>;
 
 /// Sessions of workers without a stream that are remembered.
 const MAX_POLLERS: usize = 10_000;

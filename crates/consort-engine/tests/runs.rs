@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -347,7 +348,7 @@ async fn a_thousand_items_and_a_snapshot_replay_to_the_same_state() {
 async fn unary_workers_lease_renew_and_answer() {
     let mesh = Mesh::in_memory().await;
     mesh.apply(CHAIN).await;
-    let poll = || consort_engine::Hello { slots: Default::default(), ..hello("poller", "s1", &["echo"], 0) };
+    let poll = || consort_engine::Hello { slots: BTreeMap::default(), ..hello("poller", "s1", &["echo"], 0) };
     let (none, _) = mesh.engine.lease_tasks(poll(), 5, Duration::from_millis(10)).await.unwrap();
     assert!(none.is_empty());
     let run = mesh.start("chain", json!({})).await.unwrap();

@@ -14,7 +14,7 @@ pub mod consort {
     pub mod agent {
         /// Version 1.
         pub mod v1 {
-            #![allow(missing_docs, unreachable_pub, clippy::pedantic)]
+            #![allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::large_enum_variant)]
             tonic::include_proto!("consort.agent.v1");
         }
     }
@@ -22,7 +22,7 @@ pub mod consort {
     pub mod blob {
         /// Version 1.
         pub mod v1 {
-            #![allow(missing_docs, unreachable_pub, clippy::pedantic)]
+            #![allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::large_enum_variant)]
             tonic::include_proto!("consort.blob.v1");
         }
     }
@@ -30,7 +30,7 @@ pub mod consort {
     pub mod decision {
         /// Version 1.
         pub mod v1 {
-            #![allow(missing_docs, unreachable_pub, clippy::pedantic)]
+            #![allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::large_enum_variant)]
             tonic::include_proto!("consort.decision.v1");
         }
     }
@@ -38,7 +38,7 @@ pub mod consort {
     pub mod event {
         /// Version 1.
         pub mod v1 {
-            #![allow(missing_docs, unreachable_pub, clippy::pedantic)]
+            #![allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::large_enum_variant)]
             tonic::include_proto!("consort.event.v1");
         }
     }
@@ -46,7 +46,7 @@ pub mod consort {
     pub mod orchestrator {
         /// Version 1.
         pub mod v1 {
-            #![allow(missing_docs, unreachable_pub, clippy::pedantic)]
+            #![allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::large_enum_variant)]
             tonic::include_proto!("consort.orchestrator.v1");
         }
     }
@@ -56,7 +56,7 @@ pub mod consort {
 pub mod google {
     /// `google.rpc`.
     pub mod rpc {
-        #![allow(missing_docs, unreachable_pub, clippy::pedantic)]
+        #![allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::large_enum_variant)]
         tonic::include_proto!("google.rpc");
     }
 }

@@ -19,6 +19,23 @@ pub(crate) fn collect(file: Option<&Path>, pairs: &[String]) -> Result<Value> {
     Ok(Value::Object(inputs))
 }
 
+/// Reads texts as the definition's types want them: `-i rate=85` is a number where the input is one. What cannot be read stays a
+/// text, and the server says what is wrong with it.
+pub(crate) fn convert(inputs: &mut Value, definition: &str) {
+    let Ok(definition) = serde_saphyr::from_str::<Value>(definition) else { return };
+    let Value::Object(given) = inputs else { return };
+    for (name, value) in given {
+        let Value::String(text) = &*value else { continue };
+        let kind = definition["inputs"][name]["type"].as_str().unwrap_or("string");
+        if !matches!(kind, "integer" | "number" | "boolean" | "array" | "object" | "null") {
+            continue;
+        }
+        if let Ok(read) = serde_json::from_str(text) {
+            *value = read;
+        }
+    }
+}
+
 /// A JSON value given as text, or `@FILE` with it.
 pub(crate) fn json(what: &str, text: &str) -> Result<Value> {
     let parse = |source: &str| {
@@ -79,6 +96,14 @@ mod tests {
         for bad in ["repo", "=x", ":=1", "rate:=x"] {
             assert_eq!(collect(None, &[bad.to_owned()]).unwrap_err().exit, crate::failure::Exit::Usage, "{bad}");
         }
+    }
+
+    #[test]
+    fn texts_become_what_the_definition_wants() {
+        let definition = "inputs: {n: {type: integer}, s: {type: string}, b: {type: boolean}, any: {}}";
+        let mut inputs = json!({"n": "4", "s": "4", "b": "yes", "any": "4", "other": "4"});
+        convert(&mut inputs, definition);
+        assert_eq!(inputs, json!({"n": 4, "s": "4", "b": "yes", "any": "4", "other": "4"}));
     }
 
     #[test]

@@ -287,12 +287,11 @@ impl Run {
 
     fn succeed(&mut self, cx: &Context<'_>, t: &mut Transition) -> Result<(), Error> {
         let scope = RunScope { run: self, item: None, blobs: cx.blobs };
-        let output = match &self.definition.output {
-            Some(template) => template.eval(&scope),
-            None => {
-                let last = self.s.steps.last().and_then(|step| step.unit.output.clone());
-                Ok(last.unwrap_or_else(Data::null))
-            }
+        let output = if let Some(template) = &self.definition.output {
+            template.eval(&scope)
+        } else {
+            let last = self.s.steps.last().and_then(|step| step.unit.output.clone());
+            Ok(last.unwrap_or_else(Data::null))
         };
         match output {
             Ok(output) => self.emit(None, Fact::RunSucceeded { output }, cx, t),

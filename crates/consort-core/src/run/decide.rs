@@ -282,13 +282,12 @@ impl Run {
             (Action::Decide(_), StepState::Blocked) => {
                 let asked = unit.asked.clone().ok_or_else(|| Error::internal("a waiting decision has no question"))?;
                 let expired = asked.deadline.is_some_and(|deadline| deadline <= cx.now);
-                match asked.default.clone().filter(|_| expired) {
-                    Some(option) => self.record_answer(place, &asked, option, None, "deadline".into(), cx, t),
-                    None => {
-                        t.decisions.push(self.decision_row(&key, &asked, DecisionState::Expired, cx));
-                        let error = Failure::new(Code::DeadlineExceeded, "nobody answered before the deadline");
-                        self.fail_step(place, None, error, cx, t)
-                    }
+                if let Some(option) = asked.default.clone().filter(|_| expired) {
+                    self.record_answer(place, &asked, option, None, "deadline".into(), cx, t)
+                } else {
+                    t.decisions.push(self.decision_row(&key, &asked, DecisionState::Expired, cx));
+                    let error = Failure::new(Code::DeadlineExceeded, "nobody answered before the deadline");
+                    self.fail_step(place, None, error, cx, t)
                 }
             }
             (Action::Workflow { .. }, StepState::Blocked) => {

@@ -2,7 +2,7 @@
 //! state.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -32,7 +32,7 @@ impl Kept {
             revision: 1,
             inputs: Data::of(&serde_json::json!({})),
             parent: None,
-            labels: Default::default(),
+            labels: BTreeMap::default(),
         };
         let id = RunId(Uuid::from_u128(1));
         let (blobs, workflows) = (HashMap::new(), HashMap::new());

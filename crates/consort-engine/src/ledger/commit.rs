@@ -99,7 +99,9 @@ impl Ledger {
             self.news.committed(batch.first_position, Arc::from(batch.log));
         }
         batch.decisions.iter().for_each(|row| self.news.decision(row));
-        std::mem::take(&mut self.told).into_iter().for_each(|news| self.news.agent(news));
+        for news in std::mem::take(&mut self.told) {
+            self.news.agent(news);
+        }
         for id in sealed {
             self.settle_down(id);
         }
@@ -222,6 +224,11 @@ impl Ledger {
         self.tokens = 0;
         if retry_later {
             tokio::time::sleep(COMMIT_RETRY).await;
+            // A commit whose answer was lost may be there after all.
+            match self.store.last_position().await {
+                Ok(position) => self.position = position,
+                Err(error) => tracing::error!(%error, "the end of the log cannot be read"),
+            }
         }
         for message in std::mem::take(&mut self.redo) {
             let _ = self.own.send(message);

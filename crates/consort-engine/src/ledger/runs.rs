@@ -15,6 +15,10 @@ use crate::dispatcher::{Name, Ready};
 use crate::loader::{Fetched, Loaded, outcome};
 use crate::types::{Answer, Cancel, LeaseRef, RunView, StepView, TaskOutcome};
 
+/// Tokens of one batch. A token is the position of the batch in the log times this, plus a number: it only grows, over restarts
+/// too, and needs no counter on disk.
+const TOKENS: u64 = 1 << 20;
+
 impl Ledger {
     pub(super) fn take(&mut self, message: Message) {
         match message {
@@ -27,7 +31,7 @@ impl Ledger {
             }),
             Message::Answer { answer, namespace, to } => self.answer(answer, namespace, to),
             Message::View { run, reply } => {
-                let view = self.hot.get(&run).map(|hot| view(hot));
+                let view = self.hot.get(&run).map(view);
                 let _ = reply.send(view);
             }
             Message::Wait { run, over } => {
@@ -124,11 +128,11 @@ impl Ledger {
         self.on_run(run, Message::Answer { answer, namespace, to }, |ledger, message| {
             let Message::Answer { answer, namespace, to } = message else { return };
             let Answer { lease, result } = answer;
-            if let (Some(named), Some(hot)) = (&namespace, ledger.hot.get(&lease.run)) {
-                if named != hot.run.namespace() {
-                    ledger.acks.push(AckDue { to, outcome: Err(Error::not_found("run", lease.run)), lease });
-                    return;
-                }
+            if let (Some(named), Some(hot)) = (&namespace, ledger.hot.get(&lease.run))
+                && named != hot.run.namespace()
+            {
+                ledger.acks.push(AckDue { to, outcome: Err(Error::not_found("run", lease.run)), lease });
+                return;
             }
             if let To::Worker(worker) = to {
                 let answer = Answer { lease: lease.clone(), result: result.clone() };
@@ -161,10 +165,10 @@ impl Ledger {
 
     /// Decides a command that nobody waits for.
     pub(super) fn quietly(&mut self, id: RunId, command: Command) {
-        if let Err(error) = self.decide(id, command, None) {
-            if error.kind == Kind::Internal {
-                tracing::error!(run = %id, %error, "a run is stuck; its history stands, please report this");
-            }
+        if let Err(error) = self.decide(id, command, None)
+            && error.kind == Kind::Internal
+        {
+            tracing::error!(run = %id, %error, "a run is stuck; its history stands, please report this");
         }
     }
 
@@ -211,15 +215,14 @@ impl Ledger {
                 _ => hot.pending.push((at, entries)),
             }
         }
-        if over {
-            if let (Some(parent), Some(hot)) = (parent, self.hot.get(&id)) {
-                if let Some(outcome) = outcome(&hot.run) {
-                    let command = Command::ChildOver { step: parent.step, child: id, outcome };
-                    self.internal.push_back(Message::Do(parent.run, command));
-                    if !self.hot.contains_key(&parent.run) {
-                        self.batch.wake.push((parent.run, self.now));
-                    }
-                }
+        if over
+            && let (Some(parent), Some(hot)) = (parent, self.hot.get(&id))
+            && let Some(outcome) = outcome(&hot.run)
+        {
+            let command = Command::ChildOver { step: parent.step, child: id, outcome };
+            self.internal.push_back(Message::Do(parent.run, command));
+            if !self.hot.contains_key(&parent.run) {
+                self.batch.wake.push((parent.run, self.now));
             }
         }
         self.set_alarm(id);
@@ -293,10 +296,10 @@ impl Ledger {
     }
 
     fn forget_progress(&mut self, id: RunId, step: &StepKey) {
-        if let Some(hot) = self.hot.get_mut(&id) {
-            if !hot.progress.is_empty() {
-                hot.progress.remove(step);
-            }
+        if let Some(hot) = self.hot.get_mut(&id)
+            && !hot.progress.is_empty()
+        {
+            hot.progress.remove(step);
         }
     }
 
@@ -315,11 +318,11 @@ impl Ledger {
     }
 
     pub(super) fn touch(&mut self, id: RunId) {
-        if let Some(hot) = self.hot.get_mut(&id) {
-            if !hot.touched {
-                hot.touched = true;
-                self.touched.push(id);
-            }
+        if let Some(hot) = self.hot.get_mut(&id)
+            && !hot.touched
+        {
+            hot.touched = true;
+            self.touched.push(id);
         }
     }
 
@@ -477,7 +480,7 @@ impl Ledger {
     pub(super) fn hand_out(&mut self) {
         while let Some((agent, worker, ready)) = self.dispatcher.next() {
             let Some(w) = self.dispatcher.worker(worker) else { continue };
-            let token = (self.position + 1) << 20 | (self.tokens & 0xf_ffff);
+            let token = (self.position + 1) * TOKENS + self.tokens % TOKENS;
             let command = Command::Lease {
                 step: ready.step.clone(),
                 attempt: ready.attempt,
@@ -509,7 +512,7 @@ impl Ledger {
                     workflow: hot.run.workflow().clone(),
                 },
             ));
-            if self.tokens & 0xf_ffff == 0 {
+            if self.tokens.is_multiple_of(TOKENS) {
                 // Tokens of this batch are used up; the next batch goes on.
                 break;
             }

@@ -19,7 +19,7 @@ impl Ledger {
         match message {
             Message::Attach { hello, outbox, reply } => self.attach(*hello, outbox, reply),
             Message::Detach { worker, outbox } => self.dispatcher.detach(worker, &outbox),
-            Message::From { worker, from } => self.from_worker(worker, from),
+            Message::From { worker, from } => self.hear(worker, from),
             Message::Grant { worker, more, reply } => {
                 self.dispatcher.heard(worker, self.now, None);
                 self.dispatcher.grant(worker, more);
@@ -32,7 +32,7 @@ impl Ledger {
             Message::Workers { namespace, reply } => drop(reply.send(self.dispatcher.worker_views(&namespace))),
             Message::Leases { worker, reply } => {
                 self.dispatcher.heard(worker, self.now, None);
-                let leases = self.dispatcher.worker(worker).map(|w| w.lease_refs());
+                let leases = self.dispatcher.worker(worker).map(super::super::dispatcher::Worker::lease_refs);
                 let _ = reply.send(leases.unwrap_or_default());
             }
             Message::Drain { namespace, worker, reply } => {
@@ -55,13 +55,13 @@ impl Ledger {
         if let Some(old) = replaced {
             self.lose_all(old, LeaseLoss::Replaced, "another session of this worker took its place");
         }
-        let resumed = self.dispatcher.worker(id).map(|w| w.lease_refs()).unwrap_or_default();
+        let resumed = self.dispatcher.worker(id).map(super::super::dispatcher::Worker::lease_refs).unwrap_or_default();
         if reply.send(Attached { id, resumed }).is_err() {
             self.dispatcher.detach(id, &outbox);
         }
     }
 
-    fn from_worker(&mut self, worker: WorkerId, from: FromWorker) {
+    fn hear(&mut self, worker: WorkerId, from: FromWorker) {
         let vitals = match &from {
             FromWorker::Renew { cpu, memory_bytes } => Some((*cpu, *memory_bytes)),
             _ => None,

@@ -22,10 +22,10 @@ impl Engine {
             return Ok(row);
         }
         let command = Command::Answer { step: row.step, decision: id, option, form, by };
-        if let Outcome::Repeated(theirs) = self.change(&namespace, row.run, command, mine.clone()).await? {
-            if let Some(mine) = &mine {
-                check(mine, &theirs)?;
-            }
+        if let Outcome::Repeated(theirs) = self.change(&namespace, row.run, command, mine.clone()).await?
+            && let Some(mine) = &mine
+        {
+            check(mine, &theirs)?;
         }
         self.decision(&namespace, id).await
     }

@@ -87,12 +87,11 @@ impl Engine {
             Data::Blob(blob) => {
                 let needs = consort_core::run::Needs { blobs: vec![blob.clone()], workflows: Vec::new() };
                 let fetched = loader.fetch(&"".into(), &needs).await.map_err(|e| store_error(&e))?;
-                match fetched.blobs.get(&blob.sha256) {
-                    Some(json) => json.value(),
-                    None => {
-                        let why = fetched.fault.map(|f| f.message).unwrap_or_default();
-                        return Err(Error::bad_field("inputs", why));
-                    }
+                if let Some(json) = fetched.blobs.get(&blob.sha256) {
+                    json.value()
+                } else {
+                    let why = fetched.fault.map(|f| f.message).unwrap_or_default();
+                    return Err(Error::bad_field("inputs", why));
                 }
             }
         };
@@ -104,14 +103,13 @@ impl Engine {
     /// A run as it is now.
     pub async fn run(&self, namespace: &str, id: RunId) -> Result<RunView, Error> {
         let hot = self.ask(|reply| Message::View { run: id, reply }).await?;
-        let view = match hot {
-            Some(view) => view,
-            None => {
-                let loader =
-                    Loader { store: Arc::clone(&self.inner.store), definitions: Arc::clone(&self.inner.definitions) };
-                let loaded = loader.load(id).await.map_err(|e| store_error(&e))?;
-                view_run(&loaded.ok_or_else(|| Error::not_found("run", id))?.run)
-            }
+        let view = if let Some(view) = hot {
+            view
+        } else {
+            let loader =
+                Loader { store: Arc::clone(&self.inner.store), definitions: Arc::clone(&self.inner.definitions) };
+            let loaded = loader.load(id).await.map_err(|e| store_error(&e))?;
+            view_run(&loaded.ok_or_else(|| Error::not_found("run", id))?.run)
         };
         if &*view.namespace == namespace { Ok(view) } else { Err(Error::not_found("run", id)) }
     }

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub const WAIT: Duration = Duration::from_secs(20);
+pub(crate) const WAIT: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
-pub struct Heard {
+pub(crate) struct Heard {
     pub rows: Mutex<Vec<LogRow>>,
     pub decisions: Mutex<Vec<DecisionRow>>,
 }
@@ -35,7 +35,7 @@ impl News for Heard {
     fn agent(&self, _: AgentNews) {}
 }
 
-pub struct Mesh {
+pub(crate) struct Mesh {
     pub engine: Engine,
     pub store: Arc<dyn Store>,
     pub heard: Arc<Heard>,
@@ -44,7 +44,7 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    pub async fn over(store: Arc<dyn Store>, options: Options) -> Mesh {
+    pub(crate) async fn over(store: Arc<dyn Store>, options: Options) -> Mesh {
         let heard = Arc::new(Heard::default());
         let (engine, service) = Engine::open(Arc::clone(&store), heard.clone(), options).await.unwrap();
         let stop = CancellationToken::new();
@@ -52,45 +52,45 @@ impl Mesh {
         Mesh { engine, store, heard, stop, service }
     }
 
-    pub async fn in_memory() -> Mesh {
+    pub(crate) async fn in_memory() -> Mesh {
         Mesh::over(Arc::new(consort_store::MemoryStore::default()), Options::default()).await
     }
 
     /// Drops all memory, as a crash would, and opens another engine over the same store.
-    pub async fn crash(self, options: Options) -> Mesh {
+    pub(crate) async fn crash(self, options: Options) -> Mesh {
         self.service.abort();
         let _ = self.service.await;
         Mesh::over(self.store, options).await
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.service.await.unwrap();
     }
 
-    pub async fn apply(&self, source: &str) {
+    pub(crate) async fn apply(&self, source: &str) {
         self.engine.apply_workflow("default", source, "test", false, None).await.unwrap();
     }
 
-    pub async fn start(&self, workflow: &str, inputs: Value) -> Result<RunView, Error> {
+    pub(crate) async fn start(&self, workflow: &str, inputs: Value) -> Result<RunView, Error> {
         self.engine.start_run(request(workflow, inputs), None).await
     }
 
     /// Starts a run and waits for its end.
-    pub async fn run(&self, workflow: &str, inputs: Value) -> RunView {
+    pub(crate) async fn run(&self, workflow: &str, inputs: Value) -> RunView {
         let view = self.engine.start_run(request(workflow, inputs), Some(WAIT)).await.unwrap();
         assert!(view.state.is_over(), "the run is {:?}", view.state);
         view
     }
 
-    pub async fn end_of(&self, run: RunId) -> RunView {
+    pub(crate) async fn end_of(&self, run: RunId) -> RunView {
         let view = self.engine.wait_run("default", run, Some(WAIT)).await.unwrap();
         assert!(view.state.is_over(), "the run is {:?}", view.state);
         view
     }
 
     /// Waits until a run is in a state.
-    pub async fn until(&self, run: RunId, wanted: impl Fn(&RunView) -> bool) -> RunView {
+    pub(crate) async fn until(&self, run: RunId, wanted: impl Fn(&RunView) -> bool) -> RunView {
         let patience = tokio::time::Instant::now() + WAIT;
         loop {
             let view = self.engine.run("default", run).await.unwrap();
@@ -102,12 +102,12 @@ impl Mesh {
         }
     }
 
-    pub async fn worker(&self, name: &str, agents: &[&str], slots: u32) -> Session {
+    pub(crate) async fn worker(&self, name: &str, agents: &[&str], slots: u32) -> Session {
         self.engine.attach(hello(name, &format!("{name}-1"), agents, slots)).await.unwrap()
     }
 
     /// A worker that answers every task with what the script says, until the engine is gone.
-    pub async fn scripted(
+    pub(crate) async fn scripted(
         &self,
         agents: &[&str],
         script: impl Fn(&Assignment) -> Result<Value, TaskFailure> + Send + Sync + 'static,
@@ -128,7 +128,7 @@ impl Mesh {
     }
 
     /// Names of the facts of a run, with their steps.
-    pub async fn history(&self, run: RunId) -> Vec<String> {
+    pub(crate) async fn history(&self, run: RunId) -> Vec<String> {
         let records = self.store.records_after(run, 0, 10_000).await.unwrap();
         let mut sequence = 0;
         let mut facts = Vec::new();
@@ -144,7 +144,7 @@ impl Mesh {
     }
 }
 
-pub fn request(workflow: &str, inputs: Value) -> StartRun {
+pub(crate) fn request(workflow: &str, inputs: Value) -> StartRun {
     StartRun {
         namespace: "default".into(),
         workflow: workflow.into(),
@@ -155,7 +155,7 @@ pub fn request(workflow: &str, inputs: Value) -> StartRun {
     }
 }
 
-pub fn hello(name: &str, session: &str, agents: &[&str], slots: u32) -> Hello {
+pub(crate) fn hello(name: &str, session: &str, agents: &[&str], slots: u32) -> Hello {
     let offer = |agent: &&str| AgentOffer {
         agent: (*agent).into(),
         kind: "test".into(),
@@ -173,28 +173,28 @@ pub fn hello(name: &str, session: &str, agents: &[&str], slots: u32) -> Hello {
     }
 }
 
-pub fn answer(assignment: &Assignment, result: Result<Value, TaskFailure>) -> Answer {
+pub(crate) fn answer(assignment: &Assignment, result: Result<Value, TaskFailure>) -> Answer {
     Answer { lease: assignment.lease.clone(), result: result.map(|value| Data::of(&value)) }
 }
 
-pub fn failure(code: Code, message: &str) -> TaskFailure {
+pub(crate) fn failure(code: Code, message: &str) -> TaskFailure {
     TaskFailure { failure: Failure::new(code, message), retryable: true, retry_after: None }
 }
 
-pub fn value(data: &Data) -> Value {
+pub(crate) fn value(data: &Data) -> Value {
     match data {
         Data::Inline(json) => json.value(),
         Data::Blob(blob) => json!({"blob": *blob.sha256}),
     }
 }
 
-pub fn output(view: &RunView) -> Value {
+pub(crate) fn output(view: &RunView) -> Value {
     assert_eq!(view.state, RunState::Succeeded, "{:?}", view.error);
     value(view.output.as_ref().unwrap())
 }
 
 /// The next assignments of a worker, which renews its leases meanwhile.
-pub async fn assigned(session: &Session) -> Vec<Assignment> {
+pub(crate) async fn assigned(session: &Session) -> Vec<Assignment> {
     let mut renewal = tokio::time::interval(session.lease_ttl / 3);
     tokio::time::timeout(WAIT, async {
         loop {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 
 use clap::Args;
-use consort_proto::orchestrator::{RunState, watch_run_response::Kind};
+use consort_proto::orchestrator::{GetWorkflowRequest, RunState, watch_run_response::Kind};
 use consort_sdk::StartOptions;
 use futures::StreamExt as _;
 
@@ -55,8 +55,13 @@ impl Run {
     /// Runs the command.
     pub(crate) async fn run(self, context: &Context) -> Result<()> {
         let mesh = &context.mesh;
-        let given = inputs::collect(self.inputs.as_deref(), &self.input)?;
+        let mut given = inputs::collect(self.inputs.as_deref(), &self.input)?;
         let workflow = names::named(context, "workflows", &self.name)?;
+        if !self.input.is_empty() {
+            let request = GetWorkflowRequest { name: workflow.clone(), revision: self.revision };
+            let found = mesh.answer(mesh.client.orchestrator().get_workflow(request).await)?;
+            inputs::convert(&mut given, &found.source);
+        }
         let options = StartOptions {
             revision: self.revision,
             labels: labels(&self.label)?,

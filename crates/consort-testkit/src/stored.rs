@@ -86,11 +86,11 @@ impl Stored {
             query.before = Some((last.created_at, last.id));
             for row in page {
                 let name = (Arc::clone(&row.workflow), row.revision);
-                if !self.definitions.contains_key(&name) {
+                if let std::collections::hash_map::Entry::Vacant(e) = self.definitions.entry(name) {
                     let found = store.workflow(&row.namespace, &row.workflow, Some(row.revision)).await;
                     let source = found.expect("workflows can be read").expect("a run's revision is kept").source;
                     let definition = Workflow::parse(&source).expect("what was applied still parses");
-                    self.definitions.insert(name, Arc::new(definition));
+                    e.insert(Arc::new(definition));
                 }
                 self.rows.insert(row.id, row);
             }

@@ -17,7 +17,7 @@ pub async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Asks again and again until there is an answer, for at most [`PATIENCE`]. `what` says what is waited for.
-pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
         match tokio::time::timeout_at(end.into(), look()).await {

@@ -251,7 +251,7 @@ fn a_broken_fence_is_found() {
             for entry in entries {
                 match &mut entry.fact {
                     Fact::StepLeased { token: token @ 2, .. } | Fact::StepSucceeded { token: Some(token @ 2), .. } => {
-                        *token = 1
+                        *token = 1;
                     }
                     _ => {}
                 }

@@ -361,3 +361,93 @@ async fn unary_workers_lease_renew_and_answer() {
     mesh.engine.answer_task("default", answer(&tasks[0], Ok(json!({"n": 2})))).await.unwrap();
     assert_eq!(output(&mesh.end_of(run.id).await), json!(2));
 }
+
+/// No waiting run stays in memory.
+async fn forgetful() -> Mesh {
+    let options = Options { idle_runs: 0, ..Options::default() };
+    Mesh::over(std::sync::Arc::new(consort_store::MemoryStore::default()), options).await
+}
+
+#[tokio::test]
+async fn runs_that_left_memory_come_back_for_children_signals_and_answers() {
+    let mesh = forgetful().await;
+    mesh.apply("name: child\nsteps:\n  - {id: a, agent: echo}\n").await;
+    mesh.apply(
+        "name: parent\nsteps:\n  - {id: kid, workflow: child}\n  - {id: ask, needs: kid, decide: {title: t, options: [go]}}\noutput: '${{ [steps.kid.output, steps.ask.output.option] }}'\n",
+    )
+    .await;
+    let session = mesh.worker("w", &["echo"], 4).await;
+    let run = mesh.start("parent", json!({})).await.unwrap();
+    let task = assigned(&session).await.remove(0);
+    assert_ne!(task.lease.run, run.id);
+    mesh.engine.answer_task("default", answer(&task, Ok(json!(7)))).await.unwrap();
+    mesh.until(run.id, |view| view.steps[1].state == StepState::Blocked).await;
+    let signal = RunCommand::Signal { signal: "hint".into(), payload: consort_core::Data::of(&json!(1)) };
+    mesh.engine.command("default", run.id, signal, None).await.unwrap();
+    let decision = run.id.decision(&"ask".parse().unwrap(), 1);
+    let reply = consort_engine::AnswerDecision {
+        namespace: "default".into(),
+        id: decision,
+        option: "go".into(),
+        form: None,
+        by: "ada".into(),
+        request: None,
+    };
+    let (_, end) = tokio::join!(mesh.engine.answer(reply), mesh.end_of(run.id));
+    assert_eq!(output(&end), json!([7, "go"]));
+}
+
+#[tokio::test]
+async fn a_parent_hears_of_a_child_that_ended_before_a_crash() {
+    let mesh = Mesh::in_memory().await;
+    mesh.apply("name: child\nsteps:\n  - {id: a, agent: echo}\n").await;
+    mesh.apply("name: parent\nsteps:\n  - {id: kid, workflow: child}\noutput: '${{ steps.kid.output }}'\n").await;
+    let session = mesh.worker("w", &["echo"], 4).await;
+    let run = mesh.start("parent", json!({})).await.unwrap();
+    let task = assigned(&session).await.remove(0);
+    let child = task.lease.run;
+    // The child's end reaches the store, as a server would write it that died before the parent was told.
+    let mut rebuilt = {
+        let stored = mesh.store.load(child).await.unwrap().unwrap();
+        let (_, definition) = mesh.engine.workflow("default", "child", None).await.unwrap();
+        (
+            consort_core::run::Run::replay(child, definition, &stored.records).unwrap(),
+            stored.records.last().unwrap().clone(),
+        )
+    };
+    let mesh_store = mesh.store.clone();
+    let mesh = {
+        let (blobs, workflows) = Default::default();
+        let cx = consort_core::run::Context { now: 1, chance: 0.5, blobs: &blobs, workflows: &workflows };
+        let command = consort_core::run::Command::Complete {
+            step: task.lease.step.clone(),
+            token: task.lease.token,
+            output: consort_core::Data::of(&json!("done")),
+        };
+        let transition = rebuilt.0.decide(command, &cx).unwrap();
+        let body = serde_json::to_vec(&transition.entries).unwrap();
+        let last = rebuilt.1;
+        let record = consort_core::event::Record {
+            sequence: last.last_sequence() + 1,
+            count: transition.entries.len() as u32,
+            hash: consort_core::event::chain(&last.hash, &body),
+            body,
+            ..last
+        };
+        let first_position = mesh_store.last_position().await.unwrap() + 1;
+        let updated = vec![consort_core::ports::RunUpdate {
+            id: child,
+            state: RunState::Succeeded,
+            updated_at: 1,
+            ended_at: Some(1),
+            wake_at: None,
+            error: None,
+        }];
+        let log = vec![consort_core::ports::LogRow::Run(record)];
+        let batch =
+            consort_core::ports::Batch { first_position, log, updated, wake: vec![(run.id, 1)], ..Default::default() };
+        mesh_store.commit(&batch).await.unwrap();
+        mesh.crash(Options::default()).await
+    };
+    assert_eq!(output(&mesh.end_of(run.id).await), json!("done"));
+}

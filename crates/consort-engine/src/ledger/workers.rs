@@ -146,6 +146,11 @@ impl Ledger {
         if self.now >= self.next_look {
             self.next_look = self.now + HORIZON.as_millis() as Millis / 2;
             self.wake_sleepers();
+            // Callers that gave up waiting.
+            self.waiters.retain(|_, waiting| {
+                waiting.retain(|waiter| !waiter.is_closed());
+                !waiting.is_empty()
+            });
         }
     }
 

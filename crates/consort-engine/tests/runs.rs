@@ -27,7 +27,7 @@ output: "${{ steps.second.output.n }}"
 async fn a_chain_runs_in_order_and_yields_its_output() {
     let mesh = Mesh::in_memory().await;
     mesh.apply(CHAIN).await;
-    mesh.scripted(&["echo"], |task| Ok(value(&task.input))).await;
+    mesh.scripted(&["echo"], 64, |task| Ok(value(&task.input))).await;
     let view = mesh.run("chain", json!({"n": 4})).await;
     assert_eq!(output(&view), json!(5));
     assert_eq!(
@@ -98,7 +98,7 @@ async fn a_failed_attempt_is_repeated_and_then_the_run_fails_and_can_be_retried(
     let mesh = Mesh::in_memory().await;
     mesh.apply("name: r\nsteps:\n  - {id: a, set: 1}\n  - {id: b, agent: flaky, needs: a, retry: {max: 2, backoff: 1ms}}\noutput: '${{ steps.b.output }}'\n").await;
     let calls = AtomicU32::new(0);
-    mesh.scripted(&["flaky"], move |task| {
+    mesh.scripted(&["flaky"], 64, move |task| {
         let attempt = task.lease.attempt;
         if calls.fetch_add(1, Ordering::SeqCst) < 3 {
             Err(failure(Code::Unavailable, "not yet"))
@@ -123,7 +123,7 @@ async fn a_failed_attempt_is_repeated_and_then_the_run_fails_and_can_be_retried(
 async fn an_error_that_cannot_pass_is_not_repeated() {
     let mesh = Mesh::in_memory().await;
     mesh.apply("name: r\nsteps:\n  - {id: b, agent: bad, retry: {max: 5, backoff: 1ms}}\n").await;
-    mesh.scripted(&["bad"], |_| Err(failure(Code::InvalidArgument, "field `x` is missing"))).await;
+    mesh.scripted(&["bad"], 64, |_| Err(failure(Code::InvalidArgument, "field `x` is missing"))).await;
     let view = mesh.run("r", json!({})).await;
     assert_eq!((view.state, view.steps[0].attempt), (RunState::Failed, 1));
 }
@@ -313,7 +313,7 @@ async fn a_request_id_starts_one_run() {
 async fn large_values_become_blobs_and_expressions_still_see_them() {
     let mesh = Mesh::in_memory().await;
     mesh.apply("name: big\nsteps:\n  - {id: a, agent: big}\n  - {id: b, agent: echo, needs: a, with: {n: '${{ size(steps.a.output.list) }}', whole: '${{ steps.a.output.list }}'}}\noutput: '${{ steps.b.output.n }}'\n").await;
-    mesh.scripted(&["big", "echo"], |task| {
+    mesh.scripted(&["big", "echo"], 64, |task| {
         if &*task.agent == "big" {
             return Ok(json!({"list": vec!["0123456789"; 10_000]}));
         }
@@ -331,7 +331,7 @@ async fn large_values_become_blobs_and_expressions_still_see_them() {
 async fn a_thousand_items_and_a_snapshot_replay_to_the_same_state() {
     let mesh = Mesh::in_memory().await;
     mesh.apply("name: fan\ninputs: {list: {type: array}}\nsteps:\n  - {id: each, agent: echo, for_each: '${{ inputs.list }}', with: {i: '${{ item }}'}}\n  - {id: nap, decide: {title: t, options: [a]}, needs: each}\n").await;
-    mesh.scripted(&["echo"], |task| Ok(value(&task.input))).await;
+    mesh.scripted(&["echo"], 64, |task| Ok(value(&task.input))).await;
     let list: Vec<u32> = (0..1_000).collect();
     let run = mesh.start("fan", json!({"list": list})).await.unwrap();
     let before = mesh.until(run.id, |view| view.state == RunState::Waiting).await;

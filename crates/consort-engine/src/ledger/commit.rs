@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::messages::{AckDue, Outcome, Reply, ReplyTo, To};
 use super::runs::{unavailable, view, wake_at};
 use super::{COMMIT_RETRY, Hot, Ledger};
-use crate::types::Ack;
+use crate::types::{Ack, LeaseRef};
 
 /// Events after which a snapshot is worth its bytes. Beyond that the distance grows with the history, so that the snapshots
 /// of a long run cost no more than its events.
@@ -192,16 +192,16 @@ impl Ledger {
             }
         };
         for (_, assignment) in std::mem::take(&mut self.assignments) {
-            self.dispatcher.let_go(assignment.lease.token, self.now, None);
+            let LeaseRef { run, token, .. } = assignment.lease;
+            self.dispatcher.let_go(token, self.now, None);
+            // The commit may be on disk although it failed; its workers never heard of these leases.
+            self.unsent.entry(run).or_default().push(token);
         }
         for id in sealed {
-            if let Some(hot) = self.hot.remove(&id) {
-                if hot.stored.is_some() {
-                    self.away.entry(id).or_default();
-                    self.send_for(id);
-                } else {
-                    self.waiters.remove(&id);
-                }
+            // Runs that were to begin are looked for too, for the same reason.
+            if self.hot.remove(&id).is_some() {
+                self.away.entry(id).or_default();
+                self.send_for(id);
             }
         }
         for reply in std::mem::take(&mut self.replies) {

@@ -121,6 +121,8 @@ pub(crate) struct Ledger {
     cancels: Vec<(WorkerId, Cancel)>,
     publishing: Vec<commit::Publishing>,
     redo: Vec<Message>,
+    /// Leases of failed commits: if they are on record after all, they are taken back at once.
+    unsent: HashMap<RunId, Vec<u64>>,
     keys: HashSet<[u8; 16]>,
     internal: VecDeque<Message>,
     fetches: Vec<(RunId, Needs)>,
@@ -170,6 +172,7 @@ impl Ledger {
             cancels: Vec::new(),
             publishing: Vec::new(),
             redo: Vec::new(),
+            unsent: HashMap::new(),
             keys: HashSet::new(),
             internal: VecDeque::new(),
             fetches: Vec::new(),

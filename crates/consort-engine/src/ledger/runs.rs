@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry as Place;
 use std::sync::Arc;
 
-use consort_core::event::{Entry, Fact, Parent, RunStarted};
+use consort_core::event::{Entry, Fact, LeaseLoss, Parent, RunStarted};
 use consort_core::ids::{RunId, StepKey};
 use consort_core::ports::{AgentNews, Said};
 use consort_core::run::{Command, Needs, Run, RunState, StepState, Transition};
@@ -407,7 +407,11 @@ impl Ledger {
                 self.adopt(*loaded);
                 None
             }
-            Back::Loaded(Ok(None)) => Some(Error::not_found("run", id)),
+            Back::Loaded(Ok(None)) => {
+                self.waiters.remove(&id);
+                self.unsent.remove(&id);
+                Some(Error::not_found("run", id))
+            }
             Back::Loaded(Err(error)) => {
                 tracing::warn!(run = %id, %error, "a run could not be read");
                 Some(unavailable(&error))
@@ -457,7 +461,13 @@ impl Ledger {
                 let attempt = run.unit(&step).map_or(0, |unit| unit.attempt);
                 self.dispatcher.ready((namespace.clone(), agent), Ready { run: id, step, attempt });
             }
+            let unsent = self.unsent.remove(&id).unwrap_or_default();
             for (step, attempt, lease) in run.leases() {
+                if unsent.contains(&lease.token) {
+                    let command = Command::LoseLease { step, token: lease.token, reason: LeaseLoss::Released };
+                    self.internal.push_back(Message::Do(id, command));
+                    continue;
+                }
                 let Some(task) = run.task(&step) else { continue };
                 let worker: Name = (namespace.clone(), lease.worker.clone());
                 let ready = Ready { run: id, step, attempt };

@@ -110,12 +110,20 @@ impl Mesh {
     pub(crate) async fn scripted(
         &self,
         agents: &[&str],
+        slots: u32,
         script: impl Fn(&Assignment) -> Result<Value, TaskFailure> + Send + Sync + 'static,
     ) -> JoinHandle<()> {
-        let session = self.worker("scripted", agents, 64).await;
+        let session = self.worker("scripted", agents, slots).await;
         tokio::spawn(async move {
+            let mut renewal = tokio::time::interval(session.lease_ttl / 3);
             loop {
-                let work = session.next().await;
+                let work = tokio::select! {
+                    work = session.next() => work,
+                    _ = renewal.tick() => {
+                        let _ = session.send(FromWorker::Renew { cpu: 0.0, memory_bytes: 0 }).await;
+                        continue;
+                    }
+                };
                 if work.close.is_some() {
                     return;
                 }

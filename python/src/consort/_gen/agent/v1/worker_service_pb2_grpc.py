@@ -86,7 +86,7 @@ class WorkerServiceServicer:
         The worker must renew at least every third of `lease_ttl`; one renewal renews all leases of the session. After a
         broken stream it reconnects, with jittered back-off, with the same `session_id`: within `lease_ttl` it keeps its
         leases and must go on renewing them, and it sends again every answer that was not acknowledged. Leases that
-        `welcome` does not list are lost. A second stream with the same `worker_id` and another `session_id` replaces the
+        `welcome` does not list are lost; a lease that it lists and the worker does not know must be released at once. A second stream with the same `worker_id` and another `session_id` replaces the
         first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

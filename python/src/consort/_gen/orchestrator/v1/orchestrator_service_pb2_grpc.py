@@ -180,7 +180,9 @@ class OrchestratorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetRun(self, request, context):
-        """Returns a run with its steps. NOT_FOUND if there is none.
+        """Returns a run with its steps. NOT_FOUND if there is none. Where the answer would be larger than 4 MiB, the outputs of
+        `for_each` items are left out: the run's events have them; RESOURCE_EXHAUSTED (reason ANSWER_TOO_LARGE) if that does
+        not help.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

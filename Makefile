@@ -7,7 +7,6 @@ SHELL := /bin/bash
         fmt bench clean
 
 VENV := .venv/bin
-PLUGINS := -p consort-plugin-historian -p consort-plugin-cost -p consort-plugin-scenario -p consort-plugin-reporter
 PYTHON_SOURCES := python plugins
 DEMO_FLAGS := $(if $(REPO),--repo '$(REPO)') $(if $(CSV),--csv '$(CSV)') $(if $(ANSWER),--answer '$(ANSWER)') \
               $(if $(OUT),--out '$(OUT)') $(if $(CRASH),--crash)
@@ -15,8 +14,9 @@ DEMO_FLAGS := $(if $(REPO),--repo '$(REPO)') $(if $(CSV),--csv '$(CSV)') $(if $(
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
+# Always the whole workspace: building a part of it would choose other features, and build everything a second time.
 demo: setup ## audit a git repository with agents in two languages, and leave a report
-	cargo build -p consort $(PLUGINS)
+	cargo build --workspace
 	target/debug/consort demo $(DEMO_FLAGS)
 
 test: test-rust test-python ## run every test
@@ -53,7 +53,6 @@ test-rust: setup-dev
 	cargo test --workspace --no-fail-fast
 
 test-python: setup-dev
-	cargo build -p consort
 	$(VENV)/pytest -c python/pyproject.toml --rootdir . python/tests plugins
 
 lint-rust: setup-dev
@@ -66,6 +65,8 @@ lint-python: setup-dev
 	$(VENV)/ruff check --config python/pyproject.toml $(PYTHON_SOURCES)
 	$(VENV)/ruff format --config python/pyproject.toml --check $(PYTHON_SOURCES)
 	$(VENV)/mypy --config-file python/pyproject.toml
+	@# One at a time: mypy cannot hold two modules named `main`.
+	for main in plugins/*/main.py; do $(VENV)/mypy --config-file python/pyproject.toml $$main || exit 1; done
 
 lint-proto: setup-dev
 	$(VENV)/buf lint

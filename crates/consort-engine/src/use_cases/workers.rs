@@ -1,7 +1,7 @@
 //! Workers and agents: attach, lease without a stream, look up, drain.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use consort_core::Error;
 
@@ -38,7 +38,7 @@ impl Engine {
         let outbox = self.poller(hello).await?;
         let worker = outbox.0;
         self.ask(|reply| Message::Grant { worker, more: max, reply }).await?;
-        let first = tokio::time::timeout(wait, outbox.1.take()).await.ok();
+        let first = self.first_for(worker, &outbox.1, wait).await?;
         // From here on nothing more is handed out; what was is in the outbox.
         self.ask(|reply| Message::Grant { worker, more: 0, reply }).await?;
         let mut assignments = Vec::new();
@@ -51,6 +51,21 @@ impl Engine {
             outbox.1.put(|out| out.cancels.extend(cancels));
         }
         Ok((assignments, self.inner.options.lease_ttl))
+    }
+
+    /// What comes first for a worker that waits in a call. The open call says that it lives, as renewals would: a wait may
+    /// be longer than a lease.
+    async fn first_for(&self, worker: u64, outbox: &Outbox, wait: Duration) -> Result<Option<ToWorker>, Error> {
+        let end = Instant::now() + wait;
+        let pulse = self.inner.options.lease_ttl / 3;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match tokio::time::timeout(left.min(pulse), outbox.take()).await {
+                Ok(came) => return Ok(Some(came)),
+                Err(_) if left <= pulse => return Ok(None),
+                Err(_) => drop(self.ask(|reply| Message::Leases { worker, reply }).await?),
+            }
+        }
     }
 
     /// The session of a worker without a stream: the one it has, or a new one.

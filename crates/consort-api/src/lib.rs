@@ -51,4 +51,13 @@ impl Context {
     pub(crate) fn store(&self) -> &dyn consort_core::ports::Store {
         &**self.engine.store()
     }
+
+    /// What a call yields that waits and changes nothing meanwhile, or that the server is stopping: whoever waits learns it at
+    /// once, and does not hold up the end.
+    pub(crate) async fn unless_stopping<T>(
+        &self,
+        call: impl Future<Output = Result<T, consort_core::Error>>,
+    ) -> Result<T, consort_core::Error> {
+        self.stop.run_until_cancelled(call).await.unwrap_or_else(|| Err(status::stopping()))
+    }
 }

@@ -143,7 +143,8 @@ impl Orchestrator {
         let limits = &self.0.options.limits;
         let wanted = req::duration("wait", message.wait.as_ref())?;
         let wait = deadline::wait(&extensions, wanted, limits.unary_deadline, limits);
-        whole(&self.0.engine.wait_run(&namespace, id, Some(wait)).await?, limits.message)
+        let ended = self.0.engine.wait_run(&namespace, id, Some(wait));
+        whole(&self.0.unless_stopping(ended).await?, limits.message)
     }
 
     async fn command<M: Mutation>(&self, name: &str, request: &M, command: RunCommand) -> Result<wire::Run, Error> {

@@ -38,7 +38,7 @@ impl Workers {
             ));
         }
         let wait = deadline::wait(&extensions, Some(wait), wait, &self.0.options.limits);
-        let (tasks, ttl) = self.0.engine.lease_tasks(hello, max, wait).await?;
+        let (tasks, ttl) = self.0.unless_stopping(self.0.engine.lease_tasks(hello, max, wait)).await?;
         Ok(wire::LeaseTasksResponse {
             assignments: tasks.iter().map(convert::assignment).collect(),
             lease_ttl: Some(convert::duration(ttl)),

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use consort_proto::decision::WatchDecisionsRequest;
 use consort_proto::event::{SubscribeRequest, SubscribeStart, subscribe_request};
-use consort_proto::orchestrator::{StepState, WatchRunRequest};
+use consort_proto::orchestrator::{StepState, WaitRunRequest, WatchRunRequest};
 use consort_sdk::{StartOptions, Task, Worker};
-use consort_testkit::{CHAIN, Journal, Mesh, Stored, check, eventually, serve};
+use consort_testkit::{CHAIN, Journal, Mesh, Stored, check, eventually, refusal, serve};
 use futures::StreamExt as _;
 use serde_json::json;
 
@@ -35,8 +35,9 @@ async fn sigterm_ends_the_server_while_workers_are_attached_and_streams_are_open
     let start = SubscribeRequest { kind: Some(subscribe_request::Kind::Start(SubscribeStart::default())) };
     let open = futures::stream::iter([start]).chain(futures::stream::pending());
     let mut events = client.events().subscribe(open).await.unwrap().into_inner();
-    let waiting = client.clone().with_patience(Duration::ZERO);
-    let waiting = tokio::spawn(async move { waiting.wait(&run, Some(Duration::from_secs(60))).await });
+    let mut waits = client.orchestrator();
+    let wait = WaitRunRequest { name: run, wait: Some(Duration::from_secs(60).try_into().unwrap()) };
+    let waiting = tokio::spawn(async move { waits.wait_run(wait).await });
 
     let (took, status) = mesh.stop().await;
     assert!(status.success(), "it ended with {status}");
@@ -49,7 +50,7 @@ async fn sigterm_ends_the_server_while_workers_are_attached_and_streams_are_open
     })
     .await;
     let waited = consort_testkit::soon(waiting).await.unwrap();
-    assert!(waited.is_err() || !waited.unwrap().name.is_empty(), "the call that waited was answered");
+    assert_eq!(refusal(&waited.unwrap_err()), "UNAVAILABLE");
     let report = check(&Journal::default().seen(), &Stored::read(&mesh.data()).await);
     assert!(report.problems.is_empty() && report.runs == 1, "{report:?}");
 }

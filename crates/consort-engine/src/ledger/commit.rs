@@ -9,7 +9,8 @@ use consort_core::ports::{Batch, Conflict, LogRow, RunRow, RunUpdate, Snapshot, 
 use tokio::sync::oneshot;
 
 use super::messages::{AckDue, Outcome, Reply, ReplyTo, To};
-use super::runs::{unavailable, view, wake_at};
+use super::runs::{unavailable, wake_at};
+use super::view::view;
 use super::{COMMIT_RETRY, Hot, Ledger};
 use crate::types::{Ack, LeaseRef};
 

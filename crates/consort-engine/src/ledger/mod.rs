@@ -8,9 +8,11 @@
 //! are back, and nothing else waits. If a commit fails, every run that it touched is dropped from memory and read again,
 //! so memory never runs ahead of the disk; callers are told to try again, and workers' answers are tried again here.
 
+mod away;
 mod commit;
 mod messages;
 mod runs;
+mod view;
 mod workers;
 
 use std::cmp::Reverse;
@@ -33,7 +35,7 @@ use crate::options::Options;
 use crate::types::{Assignment, Cancel, Progress, RunView};
 
 pub(crate) use messages::{Change, Message, Outcome, Start, To};
-pub(crate) use runs::view_run;
+pub(crate) use view::view_run;
 
 /// Messages decided in one batch.
 const MAX_BATCH: usize = 4_096;

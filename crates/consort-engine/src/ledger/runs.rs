@@ -1,19 +1,19 @@
 //! Runs: beginning, changing, leaving and coming back.
 
-use std::collections::hash_map::Entry as Place;
 use std::sync::Arc;
 
-use consort_core::event::{Entry, Fact, LeaseLoss, Parent, RunStarted};
+use consort_core::event::{Entry, Fact, Parent, RunStarted};
 use consort_core::ids::{RunId, StepKey};
 use consort_core::ports::{AgentNews, Said};
-use consort_core::run::{Command, Needs, Run, RunState, StepState, Transition};
+use consort_core::run::{Command, Run, RunState, StepState, Transition};
 use consort_core::{Error, Kind};
 
-use super::messages::{AckDue, Back, Change, Message, Reply, Start, To};
-use super::{Hot, Ledger, MAX_PARKED, context};
-use crate::dispatcher::{Name, Ready};
-use crate::loader::{Fetched, Loaded, outcome};
-use crate::types::{Answer, Cancel, LeaseRef, RunView, StepView, TaskOutcome};
+use super::messages::{AckDue, Change, Message, Reply, Start, To};
+use super::view::view;
+use super::{Hot, Ledger, context};
+use crate::dispatcher::Ready;
+use crate::loader::outcome;
+use crate::types::{Answer, Cancel, LeaseRef, TaskOutcome};
 
 /// Tokens of one batch. A token is the position of the batch in the log times this, plus a number: it only grows, over restarts
 /// too, and needs no counter on disk.
@@ -178,7 +178,7 @@ impl Ledger {
     }
 
     /// Makes a transition part of the batch: events to store, tasks to queue, leases to end, children to begin.
-    fn absorb(&mut self, id: RunId, transition: Transition, answered: Option<u64>) {
+    pub(super) fn absorb(&mut self, id: RunId, transition: Transition, answered: Option<u64>) {
         let Transition { entries, blobs, needs, revoked, orphans, decisions, .. } = transition;
         let blobs = blobs.into_iter().map(|(blob, text)| (blob, text.as_str().as_bytes().to_vec()));
         self.batch.blobs.extend(blobs);
@@ -326,166 +326,6 @@ impl Ledger {
         }
     }
 
-    /// Does something with a run that is in memory; parks it, and sends for the run, if it is not.
-    fn on_run(&mut self, id: RunId, message: Message, act: fn(&mut Ledger, Message)) {
-        if self.hot.contains_key(&id) {
-            return act(self, message);
-        }
-        if self.parked >= MAX_PARKED {
-            let error =
-                Error::new(Kind::ResourceExhausted, "BUSY", "too many runs are being read; try again in a moment");
-            return self.refuse(message, &error);
-        }
-        self.parked += 1;
-        match self.away.entry(id) {
-            Place::Occupied(mut parked) => parked.get_mut().push(message),
-            Place::Vacant(place) => {
-                place.insert(vec![message]);
-                self.send_for(id);
-            }
-        }
-    }
-
-    /// Tells whoever waits for a message that it cannot be done. A worker's answer is tried again if that can help.
-    fn refuse(&mut self, message: Message, error: &Error) {
-        match message {
-            Message::Start(start) => drop(start.reply.send(Err(error.clone()))),
-            Message::Change(change) => drop(change.reply.send(Err(error.clone()))),
-            Message::Answer { to: to @ To::Worker(_), answer, namespace } if error.retryable() => {
-                let own = self.own.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(super::COMMIT_RETRY).await;
-                    let _ = own.send(Message::Answer { to, answer, namespace });
-                });
-            }
-            Message::Answer { to, answer, .. } => {
-                self.acks.push(AckDue { to, lease: answer.lease, outcome: Err(error.clone()) });
-            }
-            _ => {}
-        }
-    }
-
-    /// Has a run read from the store.
-    pub(super) fn send_for(&mut self, id: RunId) {
-        let (loader, own, loads) = (self.loader.clone(), self.own.clone(), Arc::clone(&self.loads));
-        tokio::spawn(async move {
-            let _permit = loads.acquire().await;
-            let loaded = loader.load(id).await.map(|loaded| loaded.map(Box::new));
-            let _ = own.send(Message::Back(id, Back::Loaded(loaded)));
-        });
-    }
-
-    /// Sends a run away to be evaluated with values that must be fetched.
-    pub(super) fn send_away(&mut self, id: RunId, needs: Needs) {
-        let Some(hot) = self.hot.remove(&id) else { return };
-        self.away.insert(id, Vec::new());
-        let (loader, own, chance) = (self.loader.clone(), self.own.clone(), self.chance());
-        tokio::spawn(async move {
-            let fetched = loader.fetch(hot.run.namespace(), &needs).await;
-            let back = match fetched {
-                Ok(fetched) => {
-                    // Large values take long to parse: not on a thread that others need.
-                    let work = move || evaluate(Box::new(hot), fetched, chance);
-                    match tokio::task::spawn_blocking(work).await {
-                        Ok(back) => back,
-                        Err(error) => {
-                            Back::Loaded(Err(consort_core::ports::StoreError::Unavailable(error.to_string())))
-                        }
-                    }
-                }
-                Err(error) => Back::NotFetched(Box::new(hot), error),
-            };
-            let _ = own.send(Message::Back(id, back));
-        });
-    }
-
-    fn back(&mut self, id: RunId, back: Back) {
-        let parked = self.away.remove(&id).unwrap_or_default();
-        self.parked -= parked.len();
-        let refused = match back {
-            Back::Loaded(Ok(Some(loaded))) => {
-                self.adopt(*loaded);
-                None
-            }
-            Back::Loaded(Ok(None)) => {
-                self.waiters.remove(&id);
-                self.unsent.remove(&id);
-                Some(Error::not_found("run", id))
-            }
-            Back::Loaded(Err(error)) => {
-                tracing::warn!(run = %id, %error, "a run could not be read");
-                Some(unavailable(&error))
-            }
-            Back::Evaluated(hot, transition, fetched) => {
-                self.hot.insert(id, *hot);
-                let namespace = self.hot[&id].run.namespace().clone();
-                self.newest.entry(namespace).or_default().extend(fetched.workflows);
-                match *transition {
-                    Ok(transition) => self.absorb(id, transition, None),
-                    Err(error) => tracing::error!(run = %id, %error, "a run is stuck; please report this"),
-                }
-                None
-            }
-            Back::NotFetched(hot, error) => {
-                tracing::warn!(run = %id, %error, "what a run needs could not be read; trying again");
-                self.hot.insert(id, *hot);
-                let own = self.own.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(super::COMMIT_RETRY).await;
-                    let _ = own.send(Message::Do(id, Command::Advance));
-                });
-                None
-            }
-        };
-        for message in parked {
-            match &refused {
-                None => self.take(message),
-                Some(error) => self.refuse(message, error),
-            }
-        }
-        // Looked at, and over: nothing keeps it here.
-        if self.hot.get(&id).is_some_and(|hot| hot.run.state().is_over() && !hot.touched) {
-            self.touch(id);
-        }
-    }
-
-    /// Takes a run that was read from the store into memory.
-    pub(super) fn adopt(&mut self, loaded: Loaded) {
-        let Loaded { run, hash, snapshot, outcomes } = loaded;
-        let (id, namespace) = (run.id, run.namespace().clone());
-        if self.hot.contains_key(&id) {
-            return;
-        }
-        if !run.state().is_over() {
-            for (step, agent) in run.ready() {
-                let attempt = run.unit(&step).map_or(0, |unit| unit.attempt);
-                self.dispatcher.ready((namespace.clone(), agent), Ready { run: id, step, attempt });
-            }
-            let unsent = self.unsent.remove(&id).unwrap_or_default();
-            for (step, attempt, lease) in run.leases() {
-                if unsent.contains(&lease.token) {
-                    let command = Command::LoseLease { step, token: lease.token, reason: LeaseLoss::Released };
-                    self.internal.push_back(Message::Do(id, command));
-                    continue;
-                }
-                let Some(task) = run.task(&step) else { continue };
-                let worker: Name = (namespace.clone(), lease.worker.clone());
-                let ready = Ready { run: id, step, attempt };
-                let agent = (namespace.clone(), task.agent);
-                self.dispatcher.adopt(worker, &lease.session, lease.token, agent, &ready, self.now);
-            }
-        }
-        let wake = wake_at(&run);
-        let stored = Some((run.state(), wake));
-        self.hot.insert(id, Hot { hash, snapshot, stored, ..Hot::new(run) });
-        for (step, child, outcome) in outcomes {
-            self.internal.push_back(Message::Do(id, Command::ChildOver { step, child, outcome }));
-        }
-        // It may have been stopped just before something could begin.
-        self.internal.push_back(Message::Do(id, Command::Advance));
-        self.set_alarm(id);
-    }
-
     /// Gives every ready task to a free worker, as far as there are any.
     pub(super) fn hand_out(&mut self) {
         while let Some((agent, worker, ready)) = self.dispatcher.next() {
@@ -530,16 +370,6 @@ impl Ledger {
     }
 }
 
-fn evaluate(mut hot: Box<Hot>, fetched: Fetched, chance: f64) -> Back {
-    let command = match &fetched.fault {
-        Some(error) => Command::Fault { error: error.clone() },
-        None => Command::Advance,
-    };
-    let cx = context(super::now(), chance, &fetched.blobs, &fetched.workflows);
-    let transition = hot.run.decide(command, &cx);
-    Back::Evaluated(hot, Box::new(transition), fetched)
-}
-
 /// When the engine must next look at a run, as the store keeps it.
 pub(super) fn wake_at(run: &Run) -> Option<consort_core::ids::Millis> {
     match run.state() {
@@ -562,50 +392,5 @@ pub(super) fn unavailable(error: &consort_core::ports::StoreError) -> Error {
     match error {
         consort_core::ports::StoreError::Corrupt(text) => Error::internal(text.clone()),
         other => Error::unavailable(other.to_string(), super::COMMIT_RETRY),
-    }
-}
-
-/// A run as callers see it.
-pub(crate) fn view(hot: &Hot) -> RunView {
-    let mut view = view_run(&hot.run);
-    if !hot.progress.is_empty() {
-        for step in &mut view.steps {
-            step.progress = hot.progress.get(&step.key).cloned();
-        }
-    }
-    view
-}
-
-/// A run that is not in memory, as callers see it.
-pub(crate) fn view_run(run: &Run) -> RunView {
-    let (created_at, updated_at, ended_at) = run.times();
-    let steps = run.units().map(|(key, unit)| StepView {
-        state: unit.state,
-        attempt: unit.attempt,
-        output: unit.output.clone(),
-        error: unit.error.clone(),
-        worker: unit.lease.as_ref().map(|lease| lease.worker.clone()),
-        started_at: unit.started_at,
-        ended_at: unit.ended_at,
-        progress: None,
-        items: run.items(&key),
-        key,
-    });
-    RunView {
-        id: run.id,
-        namespace: run.namespace().clone(),
-        workflow: run.workflow().clone(),
-        revision: run.revision(),
-        state: run.state(),
-        sequence: run.sequence(),
-        inputs: run.inputs().clone(),
-        output: run.output().cloned(),
-        error: run.error().cloned(),
-        created_at,
-        updated_at,
-        ended_at,
-        parent: run.parent().map(|p| p.run),
-        labels: run.labels().clone(),
-        steps: steps.collect(),
     }
 }

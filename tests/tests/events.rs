@@ -96,7 +96,7 @@ async fn what_was_published_is_kept_and_a_repeat_is_published_once() {
         Event { event_id: id.clone(), subject: "order 7".into(), ..event("ORDER.VALIDATED", r#"{"total": 12.5}"#) };
     let request = PublishRequest { events: vec![order], ..Default::default() };
     let published = client.events().publish(request.clone()).await.unwrap().into_inner();
-    assert_eq!(published.event_ids, [id.clone()]);
+    assert_eq!(published.event_ids, std::slice::from_ref(&id));
     mesh.kill();
     mesh.restart().await;
     client.events().publish(request).await.unwrap();

@@ -9,7 +9,9 @@ use consort_proto::orchestrator::run_event::Fact;
 use consort_proto::orchestrator::watch_run_response::Kind;
 use consort_proto::orchestrator::{ListRunEventsRequest, ListRunsRequest, RunEvent, RunState, StepState};
 use consort_sdk::{Client, Code, StartOptions, Task, TaskError, Worker};
-use consort_testkit::{CHAIN, CHILD, FAN, FLAKY, Mesh, PARENT, eventually, next, output_of, serve, soon, steps_of};
+use consort_testkit::{
+    CHAIN, CHILD, FAN, FLAKY, Journal, Mesh, PARENT, Stored, check, eventually, next, output_of, serve, soon, steps_of,
+};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -238,4 +240,22 @@ async fn a_watcher_misses_nothing_and_sees_nothing_twice_across_a_kill() {
     assert!(matches!(seen.last().unwrap().fact, Some(Fact::RunSucceeded(_))));
     let rest: Vec<_> = client.watch(&run, 5).collect().await;
     assert_eq!(rest.len(), seen.len() - 5, "a watcher that comes late gets the rest");
+}
+
+#[tokio::test]
+async fn a_run_that_fails_again_at_once_is_listed_as_it_is() {
+    let mut mesh = Mesh::start().await;
+    let client = mesh.client();
+    client.apply("name: zero\nsteps:\n  - {id: a, set: \"${{ 1 / 0 }}\"}\n").await.unwrap();
+    let run = client.start("zero", &json!({}), StartOptions::default()).await.unwrap().name;
+    let first = client.wait(&run, Some(Duration::from_secs(20))).await.unwrap();
+    assert_eq!(first.state(), RunState::Failed);
+    client.retry(&run).await.unwrap();
+    let second = client.wait(&run, Some(Duration::from_secs(20))).await.unwrap();
+    assert!(second.sequence > first.sequence && second.end_time != first.end_time, "{second:?}");
+    let listed = client.orchestrator().list_runs(ListRunsRequest::default()).await.unwrap().into_inner().runs.remove(0);
+    assert_eq!((listed.sequence, listed.end_time), (second.sequence, second.end_time));
+    mesh.stop().await;
+    let report = check(&Journal::default().seen(), &Stored::read(&mesh.data()).await);
+    assert!(report.problems.is_empty(), "{:#?}", report.problems);
 }

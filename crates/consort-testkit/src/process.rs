@@ -39,8 +39,8 @@ impl Process {
         let file = File::options().create(true).append(true).open(log).expect("the log's folder can be written");
         let copy = file.try_clone().expect("a file can be opened twice");
         let spawned = command.stdin(Stdio::null()).stdout(copy).stderr(file).spawn();
-        let child =
-            spawned.unwrap_or_else(|error| panic!("{name} ({:?}) does not start: {error}", command.get_program()));
+        let child = spawned
+            .unwrap_or_else(|error| panic!("{name} ({}) does not start: {error}", command.get_program().display()));
         Process { name: name.to_owned(), log: log.to_owned(), child }
     }
 

@@ -10,10 +10,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// What a future yields, within [`PATIENCE`].
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("nothing came within {PATIENCE:?}"),
-    }
+    let patient = tokio::time::timeout(PATIENCE, future).await;
+    patient.unwrap_or_else(|_| panic!("nothing came within {PATIENCE:?}"))
 }
 
 /// Asks again and again until there is an answer, for at most [`PATIENCE`]. `what` says what is waited for.

@@ -29,7 +29,7 @@ def entry(day: int, task: str, category: str) -> dict[str, Any]:
 )
 async def test_a_plugin_serves_its_agent(plugin: str, hours: dict[str, float], entries: list[dict[str, Any]]) -> None:
     manifest = tomllib.loads((PLUGINS / plugin / "consort-plugin.toml").read_text(encoding="utf-8"))
-    assert (manifest["name"], manifest["command"]) == (plugin, ["python", "main.py"])
+    assert (manifest["id"], manifest["command"]) == (plugin, ["python", "main.py"])
     async with FakeMesh() as mesh:
         environment = {**os.environ, "CONSORT_ADDR": mesh.address}
         arguments = [sys.executable, *manifest["command"][1:]]

@@ -38,14 +38,14 @@ fn fields(status: &Status) -> Vec<String> {
     bad.field_violations.into_iter().map(|violation| violation.field).collect()
 }
 
-fn text(json: &str) -> Option<Payload> {
-    Some(Payload { kind: Some(Kind::Json(json.into())) })
+fn text(json: &str) -> Payload {
+    Payload { kind: Some(Kind::Json(json.into())) }
 }
 
 fn start(inputs: &str) -> StartRunRequest {
     StartRunRequest {
         workflow: "namespaces/default/workflows/chain".into(),
-        inputs: text(inputs),
+        inputs: Some(text(inputs)),
         ..Default::default()
     }
 }
@@ -83,7 +83,7 @@ async fn bad_fields_are_named_by_their_paths() {
     let lease = LeaseTasksRequest { worker_id: "no spaces".into(), agents: vec!["next".into()], ..Default::default() };
     let refused = WorkerServiceClient::new(client.channel()).lease_tasks(lease).await.unwrap_err();
     assert!(fields(&refused).contains(&"worker_id".to_owned()), "{refused:?}");
-    let event = Event { event_type: "RUN.SUCCEEDED".into(), payload: text("{}"), ..Default::default() };
+    let event = Event { event_type: "RUN.SUCCEEDED".into(), payload: Some(text("{}")), ..Default::default() };
     let publish = PublishRequest { events: vec![event], ..Default::default() };
     assert_eq!(fields(&client.events().publish(publish).await.unwrap_err()), ["events[0].event_type"]);
     still_well(&client).await;
@@ -216,7 +216,7 @@ async fn an_answer_with_an_old_lease_is_refused() {
     let new = soon(workers.lease_tasks(lease("quick"))).await.unwrap().into_inner().assignments.remove(0);
     assert!(new.lease_token > old.lease_token && new.idempotency_key == old.idempotency_key, "{old:?} {new:?}");
     let complete =
-        |task: &str, lease_token| CompleteTaskRequest { task: task.into(), lease_token, output: text("{\"n\": 5}") };
+        |task: &str, lease_token| CompleteTaskRequest { task: task.into(), lease_token, output: Some(text("{\"n\": 5}")) };
     let refused = workers.complete_task(complete(&old.task, old.lease_token)).await.unwrap_err();
     assert_eq!((refused.code(), refusal(&refused).as_str()), (Code::FailedPrecondition, "LEASE_LOST"));
     workers.complete_task(complete(&new.task, new.lease_token)).await.unwrap();

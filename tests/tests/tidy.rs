@@ -163,8 +163,8 @@ fn every_plugin_introduces_itself() {
         }
         match fs::read_to_string(folder.join("consort-plugin.toml")) {
             Err(error) => problems.push(format!("plugins/{name}/consort-plugin.toml: {error}")),
-            Ok(manifest) if !manifest.lines().any(|line| line == format!("name = \"{name}\"")) => {
-                problems.push(format!("plugins/{name}/consort-plugin.toml must have `name = \"{name}\"`"));
+            Ok(manifest) if !manifest.lines().any(|line| line == format!("id = \"{name}\"")) => {
+                problems.push(format!("plugins/{name}/consort-plugin.toml must have `id = \"{name}\"`"));
             }
             Ok(_) => {}
         }

@@ -273,7 +273,8 @@ fn seal_run(hot: &mut Hot, batch: &mut Batch) {
             labels: run.labels().clone(),
             error: run.error().cloned(),
         }),
-        Some(stored) if stored != (state, wake_at) => batch.updated.push(RunUpdate {
+        // A run that failed, was retried and failed again within one batch is where it was, with another end and error.
+        Some(stored) if stored != (state, wake_at) || state.is_over() => batch.updated.push(RunUpdate {
             id: run.id,
             state,
             updated_at,

@@ -215,8 +215,11 @@ async fn an_answer_with_an_old_lease_is_refused() {
     let old = soon(workers.lease_tasks(lease("slow"))).await.unwrap().into_inner().assignments.remove(0);
     let new = soon(workers.lease_tasks(lease("quick"))).await.unwrap().into_inner().assignments.remove(0);
     assert!(new.lease_token > old.lease_token && new.idempotency_key == old.idempotency_key, "{old:?} {new:?}");
-    let complete =
-        |task: &str, lease_token| CompleteTaskRequest { task: task.into(), lease_token, output: Some(text("{\"n\": 5}")) };
+    let complete = |task: &str, lease_token| CompleteTaskRequest {
+        task: task.into(),
+        lease_token,
+        output: Some(text("{\"n\": 5}")),
+    };
     let refused = workers.complete_task(complete(&old.task, old.lease_token)).await.unwrap_err();
     assert_eq!((refused.code(), refusal(&refused).as_str()), (Code::FailedPrecondition, "LEASE_LOST"));
     workers.complete_task(complete(&new.task, new.lease_token)).await.unwrap();

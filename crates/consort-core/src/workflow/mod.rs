@@ -38,7 +38,7 @@ pub struct Workflow {
     pub inputs: Inputs,
     /// The steps in the order of the definition.
     pub steps: Vec<Step>,
-    /// What a run yields; absent means an object of all steps' outputs by id.
+    /// What a run yields; absent means the output of the last step.
     pub output: Option<Template>,
     /// How long a run may last.
     pub timeout: Option<Duration>,

@@ -32,9 +32,10 @@ from consort._gen.decision.v1 import decision_service_pb2 as decision_pb
 from consort._gen.decision.v1 import decision_service_pb2_grpc
 from consort._gen.orchestrator.v1 import orchestrator_service_pb2 as pb
 from consort._gen.orchestrator.v1 import orchestrator_service_pb2_grpc, run_pb2, workflow_pb2
+from fake_services import FakeServices
 
 Context = grpc.aio.ServicerContext[Any, Any]
-_LISTS = ("reports", "completed", "failed", "released")
+_LISTS = ("reports", "completed", "failed", "asked", "released")
 TASK = "namespaces/default/runs/6f1c/steps/s{}/attempts/1"
 RUN = "namespaces/default/runs/6f1c"
 
@@ -128,6 +129,7 @@ class Stream:
 
 
 class FakeMesh(
+    FakeServices,
     agent_service_pb2_grpc.AgentServiceServicer,
     worker_service_pb2_grpc.WorkerServiceServicer,
     blob_service_pb2_grpc.BlobServiceServicer,
@@ -137,10 +139,10 @@ class FakeMesh(
     """Serves on a free port of this machine while its `async with` lasts."""
 
     def __init__(self, port: int = 0) -> None:
+        super().__init__()
         self.streams: asyncio.Queue[Stream] = asyncio.Queue()
         self.blobs: dict[str, bytes] = {}
         self.refuse_hello: tuple[grpc.StatusCode, str] | None = None
-        self.requests: list[Any] = []
         self.unavailable = 0
         self.is_going_away = False
         self.violations: dict[str, str] = {}
@@ -153,6 +155,7 @@ class FakeMesh(
         blob_service_pb2_grpc.add_BlobServiceServicer_to_server(self, self._server)
         orchestrator_service_pb2_grpc.add_OrchestratorServiceServicer_to_server(self, self._server)
         decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(self, self._server)
+        self._serve(self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         self.address = f"127.0.0.1:{self.port}"
 
@@ -256,6 +259,11 @@ class FakeMesh(
         )
 
     StartRun = GetRun = WaitRun = CancelRun = PauseRun = ResumeRun = RetryRun = SignalRun = _answer_run
+
+    async def ListRuns(  # noqa: N802
+        self, request: pb.ListRunsRequest, context: Context
+    ) -> pb.ListRunsResponse:
+        return pb.ListRunsResponse(runs=[await self._answer_run(request, context)])
 
     async def ApplyWorkflow(  # noqa: N802
         self, request: pb.ApplyWorkflowRequest, context: Context

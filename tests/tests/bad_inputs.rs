@@ -219,6 +219,7 @@ async fn an_answer_with_an_old_lease_is_refused() {
         task: task.into(),
         lease_token,
         output: Some(text("{\"n\": 5}")),
+        ..Default::default()
     };
     let refused = workers.complete_task(complete(&old.task, old.lease_token)).await.unwrap_err();
     assert_eq!((refused.code(), refusal(&refused).as_str()), (Code::FailedPrecondition, "LEASE_LOST"));

@@ -62,7 +62,7 @@ async fn a_worker_without_a_stream_leases_renews_fails_and_completes() {
     let second = soon(workers.lease_tasks(lease)).await.unwrap().into_inner().assignments.remove(0);
     assert_eq!((second.attempt, second.idempotency_key.as_str()), (2, task.idempotency_key.as_str()));
     let output = Some(Payload { kind: Some(Kind::Json("{\"n\": 4}".into())) });
-    let done = CompleteTaskRequest { task: second.task, lease_token: second.lease_token, output };
+    let done = CompleteTaskRequest { task: second.task, lease_token: second.lease_token, output, ..Default::default() };
     workers.complete_task(done).await.unwrap();
     let ended = client.wait(&run, Some(Duration::from_secs(20))).await.unwrap();
     assert_eq!(output_of(&ended), json!(4));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use consort_core::event::{Code, Failure};
 use consort_core::{Error, Kind};
-use consort_engine::{Answer, FromWorker, Hello, Session, TaskFailure, ToWorker};
+use consort_engine::{Answer, Done, FromWorker, Hello, Session, TaskFailure, ToWorker};
 use consort_proto::agent as wire;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use prost::Message;
@@ -198,8 +198,9 @@ impl Reader {
             }
             session.send(FromWorker::Reports(reports)).await?;
         }
-        if frame.completed.len() + frame.failed.len() > 0 {
-            let answers = self.answers(frame.completed, frame.failed).await?;
+        if frame.completed.len() + frame.failed.len() + frame.asked.len() > 0 {
+            let mut answers = self.answers(frame.completed, frame.failed).await?;
+            answers.extend(self.questions(frame.asked).await?);
             session.send(FromWorker::Answers(answers)).await?;
         }
         if !frame.released.is_empty() {
@@ -219,8 +220,12 @@ impl Reader {
         let mut answers = Vec::with_capacity(completed.len() + failed.len());
         for (index, done) in completed.into_iter().enumerate() {
             let lease = convert::lease(At("completed", index), &self.namespace, done.lease.as_ref())?;
+            if !done.plan.is_empty() {
+                answers.push(Answer { lease, result: Ok(Done::PlanText(done.plan)) });
+                continue;
+            }
             let result = match self.context.values.take_inline("output", done.output).await {
-                Ok(output) => Ok(output),
+                Ok(output) => Ok(Done::Output(output)),
                 // A result nobody can read would be the same at the next attempt: the task has failed, the worker lives on.
                 Err(error) if error.kind == Kind::InvalidArgument => Err(TaskFailure {
                     failure: Failure::new(Code::InvalidArgument, format!("the worker's result was refused: {error}")),
@@ -237,6 +242,25 @@ impl Reader {
             let field = format_args!("{at}.");
             let failure = convert::answer_failure(field, failed.error, failed.retryable, failed.retry_after.as_ref())?;
             answers.push(Answer { lease, result: Err(failure) });
+        }
+        Ok(answers)
+    }
+
+    async fn questions(&self, asked: Vec<wire::Asked>) -> Result<Vec<Answer>, Error> {
+        let mut answers = Vec::with_capacity(asked.len());
+        for (index, asked) in asked.into_iter().enumerate() {
+            let lease = convert::lease(At("asked", index), &self.namespace, asked.lease.as_ref())?;
+            let result = match convert::question(&self.context.values, "question", asked.question).await {
+                Ok(question) => Ok(Done::Asked(question)),
+                // A question nobody can read would be the same at the next attempt.
+                Err(error) if error.kind == Kind::InvalidArgument => Err(TaskFailure {
+                    failure: Failure::new(Code::InvalidArgument, format!("the worker's question was refused: {error}")),
+                    retryable: false,
+                    retry_after: None,
+                }),
+                Err(error) => return Err(error),
+            };
+            answers.push(Answer { lease, result });
         }
         Ok(answers)
     }
@@ -261,6 +285,7 @@ mod tests {
             input: Data::of(&"x".repeat(bytes).into()),
             deadline: None,
             workflow: "audit".into(),
+            clarified: Vec::new(),
         }
     }
 

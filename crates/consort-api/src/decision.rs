@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use consort_core::ports::{DecisionQuery, DecisionRow, DecisionState};
+use consort_core::ports::{DecisionKind, DecisionQuery, DecisionRow, DecisionState};
 use consort_core::{Error, RunId};
 use consort_engine::AnswerDecision;
 use consort_proto::decision as wire;
@@ -14,12 +14,13 @@ use wire::decision_service_server::DecisionService;
 
 use crate::agent::lagged;
 use crate::paging::{self, List};
+use crate::signal::project_filter;
 use crate::status::{self, answer};
 use crate::stream::{self, Reader};
 use crate::{Context, convert, names, request as req};
 
-/// Who answers for a deadline; a person may not sign so.
-const DEADLINE: &str = "deadline";
+/// How the mesh signs its own answers; a person may not sign so.
+const OURS: [&str; 2] = ["deadline", "rule"];
 /// Open decisions read from the store at once.
 const PAGE: u32 = 256;
 
@@ -32,9 +33,13 @@ impl Decisions {
         let run = run_filter(&request.run, &namespace)?;
         let state = state_filter(request.state)?;
         let size = paging::size(request.page_size, 50)?;
-        let list = List::new("ListDecisions", &[&namespace, &request.run, &request.state.to_string()]);
+        let kind = kind_filter(request.kind)?;
+        let project = project_filter(&request.project, &namespace)?;
+        let filters =
+            [&*namespace, &request.run, &request.state.to_string(), &request.kind.to_string(), &request.project];
+        let list = List::new("ListDecisions", &filters);
         let before = list.place(&request.page_token)?.map(|place| paging::time_and_uuid(&place)).transpose()?;
-        let query = DecisionQuery { namespace, run, state, before, limit: size as u32 + 1 };
+        let query = DecisionQuery { namespace, run, state, kind, project, before, limit: size as u32 + 1 };
         let rows = self.0.store().decisions(&query).await.map_err(status::store)?;
         let place = |row: &DecisionRow| paging::from_time_and_uuid(row.created_at, row.id);
         let (decisions, next_page_token) = paging::page(&list, size, &rows, convert::decision, place);
@@ -53,8 +58,9 @@ impl Decisions {
         let request_id = req::id(&request)?;
         req::text("option", &request.option, 1_000)?;
         req::text("answered_by", &request.answered_by, 200)?;
-        if request.answered_by == DEADLINE {
-            let said = format!("`{DEADLINE}` is how a default is signed; give the name of the person who answers");
+        if OURS.contains(&request.answered_by.as_str()) {
+            let said =
+                format!("`{}` is how the mesh signs; give the name of the person who answers", request.answered_by);
             return Err(Error::bad_field("answered_by", said));
         }
         let form = match request.form.take() {
@@ -115,6 +121,8 @@ impl Watch {
             namespace: self.namespace.clone(),
             run: self.run,
             state: Some(DecisionState::Open),
+            kind: None,
+            project: None,
             before: None,
             limit: PAGE,
         };
@@ -154,6 +162,17 @@ fn state_filter(number: i32) -> Result<Option<DecisionState>, Error> {
         wire::DecisionState::Answered => Some(DecisionState::Answered),
         wire::DecisionState::Expired => Some(DecisionState::Expired),
         wire::DecisionState::Cancelled => Some(DecisionState::Cancelled),
+    })
+}
+
+fn kind_filter(number: i32) -> Result<Option<DecisionKind>, Error> {
+    let known = wire::DecisionKind::try_from(number).map_err(|_| {
+        Error::bad_field("kind", format!("`{number}` is not a kind; give a DecisionKind, or nothing for all"))
+    })?;
+    Ok(match known {
+        wire::DecisionKind::Unspecified => None,
+        wire::DecisionKind::Choice => Some(DecisionKind::Choice),
+        wire::DecisionKind::Clarification => Some(DecisionKind::Clarification),
     })
 }
 

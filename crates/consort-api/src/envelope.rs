@@ -1,18 +1,20 @@
-//! The contract of a published event's envelope.
+//! What a published event must be: the contract of the envelope, and that of the payload's type.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use consort_core::event::Published;
-use consort_core::{Error, Millis, Violation};
+use consort_core::data::NESTING_LIMIT;
+use consort_core::event::{Published, RESERVED, is_type};
+use consort_core::ports::Store;
+use consort_core::{Data, Error, Json, Millis, Violation, contract};
 use consort_proto::event as wire;
 use uuid::Uuid;
 
 use crate::convert::Values;
-use crate::{names, request};
+use crate::{names, request, status};
 
-/// Beginnings of types that belong to the mesh.
-const RESERVED: [&str; 3] = ["RUN.", "STEP.", "DECISION."];
+/// Bytes of a payload that are read to check it against a contract: as many as one message has.
+const CHECKED: u64 = 4 * 1024 * 1024;
 
 /// What absent fields of an event become.
 pub(crate) struct Defaults {
@@ -30,6 +32,7 @@ impl Defaults {
     pub(crate) async fn complete(
         &self,
         values: &Values,
+        store: &dyn Store,
         field: &str,
         event: wire::Event,
     ) -> Result<Result<Published, Vec<Violation>>, Error> {
@@ -68,12 +71,18 @@ impl Defaults {
                 None
             }
         };
+        let version = event.event_version.max(1) as u32;
+        // A type that is not for clients has no contract with them.
+        let reserved = RESERVED.iter().any(|reserved| event.event_type.starts_with(reserved));
+        if let Some(payload) = payload.as_ref().filter(|_| !reserved) {
+            wrong.extend(breaches(store, field, &event.event_type, version, payload).await?);
+        }
         let Some(payload) = payload.filter(|_| wrong.is_empty()) else { return Ok(Err(wrong)) };
         let event_id = event_id.unwrap_or_else(Uuid::now_v7);
         Ok(Ok(Published {
             event_id,
             event_type: event.event_type,
-            event_version: event.event_version.max(1) as u32,
+            event_version: version,
             timestamp,
             source: or(event.source, || "client".to_owned()),
             instance: or(event.instance, || self.peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string())),
@@ -83,6 +92,7 @@ impl Defaults {
             namespace: self.namespace.clone(),
             subject: event.subject,
             payload,
+            depth: 0,
         }))
     }
 
@@ -92,6 +102,46 @@ impl Defaults {
         }
         names::same_namespace(field, &names::parent(field, given)?, &self.namespace)
     }
+}
+
+/// How a payload breaks the contract of its type.
+async fn breaches(
+    store: &dyn Store,
+    field: &str,
+    event_type: &str,
+    version: u32,
+    payload: &Data,
+) -> Result<Vec<Violation>, Error> {
+    if !contract::all().iter().any(|contract| contract.event_type == event_type) {
+        return Ok(Vec::new());
+    }
+    let wrong = |description: String| vec![Violation { field: format!("{field}.payload"), description }];
+    let value = match payload {
+        Data::Inline(json) => json.value(),
+        Data::Blob(blob) if blob.size > CHECKED => {
+            return Ok(wrong(format!(
+                "the blob has {} bytes, and {event_type} has a contract that is checked up to {CHECKED}; send the payload inline, and \
+                 large values in it as references to blobs",
+                blob.size
+            )));
+        }
+        Data::Blob(blob) => {
+            let bytes = store.read(&blob.sha256, 0, blob.size as usize).await.map_err(status::store)?;
+            let text = String::from_utf8(bytes.unwrap_or_default()).map_err(|why| why.to_string());
+            match text.and_then(|text| Json::parse(text).map_err(|why| why.to_string())) {
+                Ok(json) => json.value(),
+                Err(why) => {
+                    let form = format!("upload RFC 8259 text, nested at most {NESTING_LIMIT} deep, or send it inline");
+                    return Ok(wrong(format!("the blob is not JSON: {why}; {form}")));
+                }
+            }
+        }
+    };
+    let mut violations = contract::check(event_type, version, &value).err().unwrap_or_default();
+    for violation in &mut violations {
+        violation.field = format!("{field}.{}", violation.field);
+    }
+    Ok(violations)
 }
 
 fn or(given: String, otherwise: impl FnOnce() -> String) -> String {
@@ -115,9 +165,7 @@ fn version(field: &str, given: i32) -> Result<(), Error> {
 
 fn event_type(field: &str, given: &str) -> Result<(), Error> {
     let shown = names::shown(given);
-    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
-    let begins = given.starts_with(|c: char| c.is_ascii_uppercase());
-    if !begins || given.len() > 200 || !given.split(['.', '_']).all(word) {
+    if !is_type(given) {
         return Err(Error::bad_field(
             field,
             format!(
@@ -137,6 +185,9 @@ fn event_type(field: &str, given: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use consort_core::BlobRef;
+    use consort_proto::blob::{Payload, payload::Kind};
+    use consort_store::MemoryStore;
 
     #[test]
     fn event_types_are_upper_case_words() {
@@ -147,9 +198,49 @@ mod tests {
             assert!(event_type("f", bad).is_err(), "{bad}");
         }
         assert!(event_type("f", &"A".repeat(201)).is_err());
-        for reserved in ["RUN.STARTED", "STEP.X", "DECISION.ANSWERED"] {
+        for reserved in ["RUN.STARTED", "STEP.X", "DECISION.ANSWERED", "SIGNAL.ROUTED"] {
             let said = event_type("f", reserved).unwrap_err().message;
             assert!(said.contains("belongs to the mesh"), "{said}");
+        }
+    }
+
+    async fn complete(event_version: i32, payload: Kind) -> Result<Published, Vec<Violation>> {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        for bytes in [r#"{"order_id": "17"}"#.to_owned(), "{]".to_owned(), large()] {
+            store.put(&blob(&bytes), bytes.as_bytes()).await.unwrap();
+        }
+        let defaults = Defaults { namespace: "acme".into(), now: 0, peer: None };
+        let payload = Some(Payload { kind: Some(payload) });
+        let event = wire::Event { event_type: "ORDER.VALIDATED".into(), event_version, payload, ..Default::default() };
+        defaults.complete(&Values::new(store.clone()), &*store, "events[0]", event).await.unwrap()
+    }
+
+    fn large() -> String {
+        format!(r#"{{"order_id": "{}"}}"#, "7".repeat(CHECKED as usize))
+    }
+
+    fn blob(text: &str) -> BlobRef {
+        BlobRef::of(text.as_bytes(), "application/json")
+    }
+
+    fn blob_of(text: &str) -> Kind {
+        let sha256 = blob(text).sha256.to_string();
+        Kind::Blob(consort_proto::blob::BlobRef { sha256, ..Default::default() })
+    }
+
+    #[tokio::test]
+    async fn a_payload_meets_the_contract_of_its_type() {
+        let good = r#"{"order_id": "17"}"#;
+        complete(0, Kind::Json(good.into())).await.unwrap();
+        complete(1, blob_of(good)).await.unwrap();
+        for (field, version, payload) in [
+            ("events[0].payload.order_id", 1, Kind::Json("{}".into())),
+            ("events[0].event_version", 2, Kind::Json(good.into())),
+            ("events[0].payload", 1, blob_of("{]")),
+            ("events[0].payload", 1, blob_of(&large())),
+        ] {
+            let wrong = complete(version, payload).await.unwrap_err();
+            assert_eq!(wrong.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(), [field]);
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use consort_core::event::Published;
 use consort_core::ports::DeadLetter;
-use consort_core::{BlobRef, Error, Millis};
+use consort_core::{BlobRef, Error, Millis, Violation, contract};
 use consort_proto::blob::payload::Kind as Payload;
 use consort_proto::event as wire;
 use tonic::{Request, Response, Status, Streaming};
@@ -16,7 +16,7 @@ use crate::connection::Peer;
 use crate::envelope::Defaults;
 use crate::paging::{self, List};
 use crate::status::{self, answer};
-use crate::{Context, convert, names, stream, subscribe};
+use crate::{Context, convert, group, names, requeue, stream, subscribe};
 
 /// Events of one call.
 const EVENTS: usize = 1_000;
@@ -37,11 +37,11 @@ impl Events {
         let mut violations = Vec::new();
         let mut letters = Vec::new();
         for (index, event) in message.events.into_iter().enumerate() {
-            match defaults.complete(&self.0.values, &format!("events[{index}]"), event.clone()).await? {
+            let field = format!("events[{index}]");
+            match defaults.complete(&self.0.values, self.0.store(), &field, event.clone()).await? {
                 Ok(event) => published.push(event),
                 Err(wrong) => {
-                    let reasons: Vec<_> = wrong.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
-                    letters.push(self.letter(&defaults, event, reasons.join("; ")).await?);
+                    letters.push(self.letter(&defaults, event, reason(&wrong)).await?);
                     violations.extend(wrong);
                 }
             }
@@ -70,6 +70,9 @@ impl Events {
             event: convert::json_of(&event),
             reason: status::cut(reason, 8 * 1024),
             at: defaults.now,
+            group: None,
+            attempts: 0,
+            place: None,
         })
     }
 
@@ -89,7 +92,24 @@ impl Events {
     }
 }
 
-fn now() -> Millis {
+/// What is wrong with an event, in one text.
+pub(crate) fn reason(wrong: &[Violation]) -> String {
+    let reasons: Vec<_> = wrong.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+    reasons.join("; ")
+}
+
+/// The event types that have a contract.
+fn event_types() -> wire::ListEventTypesResponse {
+    let event_types = contract::all().iter().map(|contract| wire::EventType {
+        event_type: contract.event_type.to_owned(),
+        event_version: contract.event_version as i32,
+        schema: contract.schema.to_owned(),
+        description: contract.description.clone(),
+    });
+    wire::ListEventTypesResponse { event_types: event_types.collect() }
+}
+
+pub(crate) fn now() -> Millis {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Millis)
 }
 
@@ -108,10 +128,38 @@ impl EventService for Events {
         subscribe::subscribe(&self.0, request.into_inner()).await.map(Response::new)
     }
 
+    async fn list_groups(
+        &self,
+        request: Request<wire::ListGroupsRequest>,
+    ) -> Result<Response<wire::ListGroupsResponse>, Status> {
+        answer(group::list(&self.0, request.into_inner()).await)
+    }
+
+    async fn delete_group(
+        &self,
+        request: Request<wire::DeleteGroupRequest>,
+    ) -> Result<Response<wire::DeleteGroupResponse>, Status> {
+        answer(group::delete(&self.0, request.into_inner()).await)
+    }
+
+    async fn list_event_types(
+        &self,
+        _request: Request<wire::ListEventTypesRequest>,
+    ) -> Result<Response<wire::ListEventTypesResponse>, Status> {
+        answer(Ok(event_types()))
+    }
+
     async fn list_dead_letters(
         &self,
         request: Request<wire::ListDeadLettersRequest>,
     ) -> Result<Response<wire::ListDeadLettersResponse>, Status> {
         answer(self.dead_letters(request.into_inner()).await)
+    }
+
+    async fn requeue_dead_letters(
+        &self,
+        request: Request<wire::RequeueDeadLettersRequest>,
+    ) -> Result<Response<wire::RequeueDeadLettersResponse>, Status> {
+        answer(requeue::requeue(&self.0, request.into_inner()).await)
     }
 }

@@ -15,25 +15,30 @@ mod deadline;
 mod decision;
 mod envelope;
 mod event;
+mod group;
 mod hello;
 mod layers;
 mod limits;
 mod names;
 mod orchestrator;
 mod paging;
+mod project;
 mod request;
+mod requeue;
 mod routes;
 mod server;
+mod signal;
 mod status;
 mod stream;
 mod subscribe;
+mod subscribe_group;
 mod watch_run;
 mod worker;
 
 pub use limits::{ApiOptions, Limits};
 pub use server::{Listener, ServeError, bind, check_listen, serve};
 
-use consort_bus::Bus;
+use consort_bus::{Bus, Groups};
 use consort_engine::Engine;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Context {
     pub(crate) engine: Engine,
     pub(crate) bus: Bus,
+    pub(crate) groups: Groups,
     pub(crate) values: convert::Values,
     pub(crate) options: ApiOptions,
     /// Cancelled when the server begins to stop.

@@ -14,9 +14,12 @@ pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 const WORKFLOW: &str = "namespaces/{namespace}/workflows/{id}";
 const RUN: &str = "namespaces/{namespace}/runs/{uuid}";
 const DECISION: &str = "namespaces/{namespace}/decisions/{uuid}";
+const PROJECT: &str = "namespaces/{namespace}/projects/{id}";
+const SIGNAL: &str = "namespaces/{namespace}/signals/{uuid}";
 const AGENT: &str = "namespaces/{namespace}/agents/{id}";
 const WORKER: &str = "namespaces/{namespace}/workers/{id}";
 const TASK: &str = "namespaces/{namespace}/runs/{uuid}/steps/{step}/attempts/{n}";
+const GROUP: &str = "namespaces/{namespace}/groups/{id}";
 const BLOB: &str = "blobs/{sha256}";
 
 /// Reads a `parent`: `namespaces/{namespace}`, or nothing for the default one.
@@ -35,6 +38,16 @@ pub(crate) fn workflow(field: &str, text: &str) -> Result<(Arc<str>, Arc<str>), 
     with_id(text, "workflows").ok_or_else(|| bad(field, text, "workflow", WORKFLOW))
 }
 
+/// Reads a project's name: its namespace and id.
+pub(crate) fn project(field: &str, text: &str) -> Result<(Arc<str>, Arc<str>), Error> {
+    with_id(text, "projects").ok_or_else(|| bad(field, text, "project", PROJECT))
+}
+
+/// Reads a signal's name: its namespace and id.
+pub(crate) fn signal(field: &str, text: &str) -> Result<(Arc<str>, Uuid), Error> {
+    with_uuid(text, "signals").ok_or_else(|| bad(field, text, "signal", SIGNAL))
+}
+
 /// Reads an agent's name: its namespace and id.
 pub(crate) fn agent(field: &str, text: &str) -> Result<(Arc<str>, Arc<str>), Error> {
     with_id(text, "agents").ok_or_else(|| bad(field, text, "agent", AGENT))
@@ -43,6 +56,24 @@ pub(crate) fn agent(field: &str, text: &str) -> Result<(Arc<str>, Arc<str>), Err
 /// Reads a worker's name: its namespace and id.
 pub(crate) fn worker(field: &str, text: &str) -> Result<(Arc<str>, Arc<str>), Error> {
     with_id(text, "workers").ok_or_else(|| bad(field, text, "worker", WORKER))
+}
+
+/// Reads a group's name: its namespace and id.
+pub(crate) fn group(field: &str, text: &str) -> Result<(Arc<str>, Arc<str>), Error> {
+    with_id(text, "groups").filter(|(_, id)| is_group(id)).ok_or_else(|| bad(field, text, "group", GROUP))
+}
+
+/// Reads a group's id.
+pub(crate) fn group_id(field: &str, text: &str) -> Result<Arc<str>, Error> {
+    if is_group(text) {
+        return Ok(text.into());
+    }
+    let form = "give 1 to 63 characters of a-z, 0-9, `-`, `_` and `.`, beginning with a letter or digit";
+    Err(Error::bad_field(field, format!("`{}` is not the id of a group; {form}", shown(text))))
+}
+
+fn is_group(text: &str) -> bool {
+    is_id(text) && !text.bytes().any(|b| b.is_ascii_uppercase())
 }
 
 /// Reads a run's name: its namespace and id.
@@ -172,6 +203,7 @@ mod tests {
         assert_eq!(of_task(namespace, lease.run, &lease.step, lease.attempt), text);
 
         assert_eq!(workflow("workflow", "namespaces/acme/workflows/audit").unwrap(), ("acme".into(), "audit".into()));
+        assert_eq!(group("name", "namespaces/acme/groups/billing").unwrap(), ("acme".into(), "billing".into()));
         assert_eq!(&*parent("parent", "").unwrap(), "default");
         assert_eq!(&*parent("parent", "namespaces/acme").unwrap(), "acme");
         assert_eq!(blob("name", &format!("blobs/{}", "0a".repeat(32))).unwrap(), "0a".repeat(32));
@@ -197,6 +229,7 @@ mod tests {
         assert!(blob("name", &format!("blobs/{}", "0A".repeat(32))).is_err());
         assert!(parent("parent", "acme").is_err());
         assert!(worker("name", "namespaces/acme/agents/w1").is_err());
+        assert!(group("name", "namespaces/acme/groups/Billing").is_err() && group_id("group", "a b").is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use consort_core::ports::{RunQuery, RunRow, WorkflowRow};
 use consort_core::workflow::Workflow;
 use consort_core::{Error, RunId};
-use consort_engine::{RunCommand, RunView, StartRun};
+use consort_engine::{RunCommand, RunView, ScheduleView, StartRun};
 use consort_proto::orchestrator as wire;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
@@ -13,6 +13,7 @@ use wire::orchestrator_service_server::OrchestratorService;
 
 use crate::paging::{self, List};
 use crate::request::{self as req, Mutation};
+use crate::signal::project_filter;
 use crate::status::{self, answer};
 use crate::{Context, convert, deadline, names, stream, watch_run};
 
@@ -85,17 +86,26 @@ impl Orchestrator {
         let (namespace, workflow) = names::workflow("workflow", &message.workflow)?;
         let wanted = req::duration("wait", message.wait.as_ref())?;
         let wait = wanted.map(|wanted| deadline::wait(&extensions, Some(wanted), wanted, limits));
+        let project = project_filter(&message.project, &namespace)?;
         let start = StartRun {
             namespace,
             workflow,
             revision: req::revision(message.revision)?,
             labels: req::labels(message.labels)?,
             inputs: self.0.values.take_object("inputs", message.inputs).await?,
+            project,
             request: id,
         };
         // The layer lets calls that wait take their time; what this one does besides must not take longer than any other's.
         let longest = limits.unary_deadline.saturating_add(wait.unwrap_or_default());
-        let started = tokio::time::timeout(longest, self.0.engine.start_run(start, wait));
+        let start = async {
+            match wait {
+                // Whoever waits learns at once that the server is stopping; with its request id it asks the next one again.
+                Some(_) => self.0.unless_stopping(self.0.engine.start_run(start, wait)).await,
+                None => self.0.engine.start_run(start, None).await,
+            }
+        };
+        let started = tokio::time::timeout(longest, start);
         Ok(convert::run(&started.await.map_err(|_| deadline::exceeded())??, false))
     }
 
@@ -127,10 +137,11 @@ impl Orchestrator {
             }
         }
         states.sort_by_key(|state| *state as u8);
-        let list = List::new("ListRuns", &[&namespace, &request.workflow, &format!("{states:?}")]);
+        let project = project_filter(&request.project, &namespace)?;
+        let list = List::new("ListRuns", &[&namespace, &request.workflow, &format!("{states:?}"), &request.project]);
         let before = list.place(&request.page_token)?.map(|place| paging::time_and_uuid(&place)).transpose()?;
         let before = before.map(|(at, id)| (at, RunId(id)));
-        let query = RunQuery { namespace, workflow, states, before, limit: size as u32 + 1 };
+        let query = RunQuery { namespace, workflow, states, project, before, limit: size as u32 + 1 };
         let rows = self.0.store().runs(&query).await.map_err(status::store)?;
         let place = |row: &RunRow| paging::from_time_and_uuid(row.created_at, row.id.0);
         let (runs, next_page_token) = paging::page(&list, size, &rows, convert::run_row, place);
@@ -229,6 +240,25 @@ fn reason(reason: &str) -> Result<(), Error> {
     req::text("reason", reason, 1_000)
 }
 
+impl Orchestrator {
+    fn schedules(&self, request: &wire::ListSchedulesRequest) -> Result<wire::ListSchedulesResponse, Error> {
+        let namespace = names::parent("parent", &request.parent)?;
+        let size = paging::size(request.page_size, 50)?;
+        let list = List::new("ListSchedules", &[&namespace]);
+        let place = |view: &ScheduleView| [&view.index.to_be_bytes()[..], view.workflow.as_bytes()].concat();
+        let after = list.place(&request.page_token)?;
+        let mut schedules = self.0.engine.schedules(&namespace);
+        if let Some(after) = after {
+            let (index, workflow) = after.split_first_chunk().ok_or_else(paging::bad_token)?;
+            let index = u32::from_be_bytes(*index);
+            schedules.retain(|view| (view.workflow.as_bytes(), view.index) > (workflow, index));
+        }
+        schedules.truncate(size + 1);
+        let (schedules, next_page_token) = paging::page(&list, size, &schedules, convert::schedule, place);
+        Ok(wire::ListSchedulesResponse { schedules, next_page_token })
+    }
+}
+
 #[tonic::async_trait]
 impl OrchestratorService for Orchestrator {
     async fn apply_workflow(
@@ -318,6 +348,13 @@ impl OrchestratorService for Orchestrator {
         request: Request<wire::ListRunEventsRequest>,
     ) -> Result<Response<wire::ListRunEventsResponse>, Status> {
         answer(self.history(request.into_inner()).await)
+    }
+
+    async fn list_schedules(
+        &self,
+        request: Request<wire::ListSchedulesRequest>,
+    ) -> Result<Response<wire::ListSchedulesResponse>, Status> {
+        answer(self.schedules(request.get_ref()))
     }
 
     type WatchRunStream = stream::News<wire::WatchRunResponse>;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use consort_core::ids::is_id;
 use consort_core::{Error, Millis, Violation};
 use consort_engine::RequestId;
-use consort_proto::{decision, orchestrator};
+use consort_proto::{decision, orchestrator, project, signal};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
@@ -46,8 +46,24 @@ mutations!(
     orchestrator::ResumeRunRequest,
     orchestrator::CancelRunRequest,
     orchestrator::RetryRunRequest,
+    signal::RaiseSignalRequest,
     decision::AnswerDecisionRequest
 );
+
+impl Mutation for project::CreateProjectRequest {
+    fn given_id(&self) -> &str {
+        &self.request_id
+    }
+
+    fn take_id(&mut self) -> String {
+        std::mem::take(&mut self.request_id)
+    }
+
+    fn take_unordered(&mut self) -> Vec<u8> {
+        let labels: BTreeMap<_, _> = std::mem::take(&mut self.labels).into_iter().collect();
+        format!("{labels:?}").into_bytes()
+    }
+}
 
 impl Mutation for orchestrator::StartRunRequest {
     fn given_id(&self) -> &str {

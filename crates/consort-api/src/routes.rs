@@ -1,4 +1,4 @@
-//! Which service answers a path, and how the calls of a path behave. A match over six names replaces tonic's router, which brings
+//! Which service answers a path, and how the calls of a path behave. A match over a few names replaces tonic's router, which brings
 //! a second HTTP framework along.
 
 use std::convert::Infallible;
@@ -11,6 +11,8 @@ use consort_proto::blob::blob_service_server::{self, BlobServiceServer};
 use consort_proto::decision::decision_service_server::{self, DecisionServiceServer};
 use consort_proto::event::event_service_server::{self, EventServiceServer};
 use consort_proto::orchestrator::orchestrator_service_server::{self, OrchestratorServiceServer};
+use consort_proto::project::project_service_server::{self, ProjectServiceServer};
+use consort_proto::signal::signal_service_server::{self, SignalServiceServer};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -22,16 +24,18 @@ use tonic_health::server::HealthService;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
-use crate::{Context, agent, blob, decision, event, orchestrator, worker};
+use crate::{Context, agent, blob, decision, event, orchestrator, project, signal, worker};
 
 /// The services of `proto/`, by their full names.
-pub(crate) const SERVICES: [&str; 6] = [
+pub(crate) const SERVICES: [&str; 8] = [
     orchestrator_service_server::SERVICE_NAME,
     agent_service_server::SERVICE_NAME,
     worker_service_server::SERVICE_NAME,
     event_service_server::SERVICE_NAME,
     decision_service_server::SERVICE_NAME,
     blob_service_server::SERVICE_NAME,
+    project_service_server::SERVICE_NAME,
+    signal_service_server::SERVICE_NAME,
 ];
 
 /// How a call behaves in time.
@@ -79,6 +83,8 @@ struct Services {
     event: EventServiceServer<event::Events>,
     decision: DecisionServiceServer<decision::Decisions>,
     blob: BlobServiceServer<blob::Blobs>,
+    project: ProjectServiceServer<project::Projects>,
+    signal: SignalServiceServer<signal::Signals>,
     health: HealthServer<HealthService>,
     reflection: Boxed,
     reflection_alpha: Boxed,
@@ -103,6 +109,8 @@ impl Routes {
             event: sized!(EventServiceServer, event::Events(context.clone())),
             decision: sized!(DecisionServiceServer, decision::Decisions(context.clone())),
             blob: sized!(BlobServiceServer, blob::Blobs(context.clone())),
+            project: sized!(ProjectServiceServer, project::Projects(context.clone())),
+            signal: sized!(SignalServiceServer, signal::Signals(context.clone())),
             health: HealthServer::new(health),
             reflection: BoxCloneSyncService::new(described().build_v1()?),
             reflection_alpha: BoxCloneSyncService::new(described().build_v1alpha()?),
@@ -141,6 +149,8 @@ impl Service<Request<Body>> for Routes {
             event_service_server::SERVICE_NAME => services.event.clone().call(request),
             decision_service_server::SERVICE_NAME => services.decision.clone().call(request),
             blob_service_server::SERVICE_NAME => services.blob.clone().call(request),
+            project_service_server::SERVICE_NAME => services.project.clone().call(request),
+            signal_service_server::SERVICE_NAME => services.signal.clone().call(request),
             HealthServer::<HealthService>::NAME => services.health.clone().call(request),
             "grpc.reflection.v1.ServerReflection" => services.reflection.clone().oneshot(request).boxed(),
             "grpc.reflection.v1alpha.ServerReflection" => services.reflection_alpha.clone().oneshot(request).boxed(),

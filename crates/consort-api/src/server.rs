@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use consort_bus::Bus;
+use consort_bus::{Bus, Groups};
 use consort_engine::Engine;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -73,7 +73,8 @@ pub async fn bind(address: SocketAddr) -> Result<Listener, ServeError> {
 
 /// Serves until `shutdown` is cancelled, and then ends cleanly: health says NOT_SERVING, nothing new is accepted, workers are asked
 /// to drain and their streams end within [`worker_drain`], watches end with UNAVAILABLE, and what is still open after
-/// [`shutdown_grace`] is cut. The engine lives on; whoever started it stops it.
+/// [`shutdown_grace`] is cut. The engine and the groups live on; whoever started
+/// them stops them.
 ///
 /// [`worker_drain`]: crate::Limits::worker_drain
 /// [`shutdown_grace`]: crate::Limits::shutdown_grace
@@ -82,11 +83,12 @@ pub async fn serve(
     options: ApiOptions,
     engine: Engine,
     bus: Bus,
+    groups: Groups,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let limits = Arc::new(options.limits.clone());
     let values = convert::Values::new(engine.store().clone());
-    let context = Arc::new(Context { engine, bus, values, options, stop: shutdown.clone() });
+    let context = Arc::new(Context { engine, bus, groups, values, options, stop: shutdown.clone() });
     let health = HealthReporter::new();
     report(&health, ServingStatus::Serving).await;
     let routes = Routes::new(&context, HealthService::from_health_reporter(health.clone()))?;

@@ -1,11 +1,10 @@
 //! `EventService.Subscribe`: the log from a cursor on, as fast as the subscriber grants credit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use consort_bus::Feed;
-use consort_bus::envelope::envelopes;
-use consort_core::event::Published;
-use consort_core::ports::LogRow;
+use consort_bus::groups::{ACK_TIMEOUT, Joining, MAX_ATTEMPTS, Origin};
+use consort_bus::{Feed, Filter, wanted};
 use consort_core::{Error, Kind};
 use consort_proto::event as wire;
 use futures::FutureExt as _;
@@ -16,6 +15,7 @@ use wire::subscribe_request::Kind as Said;
 use wire::subscribe_start::From;
 
 use crate::stream::{self, Reader};
+use crate::subscribe_group::Membership;
 use crate::{Context, convert, names, request, status};
 
 /// Credit of one grant, and all that may be outstanding.
@@ -25,7 +25,7 @@ const FIRST_GRANT: usize = 256;
 /// Types of one filter.
 const TYPES: usize = 100;
 
-/// Delivers events after the cursor of the first message.
+/// Delivers events after the cursor of the first message, or those of a group.
 pub(crate) async fn subscribe(
     context: &Arc<Context>,
     mut incoming: Streaming<wire::SubscribeRequest>,
@@ -38,22 +38,53 @@ pub(crate) async fn subscribe(
     let Some(Said::Start(start)) = first.map_err(status::of_stream)?.and_then(|first| first.kind) else {
         return Err(status::of(Error::bad_field("start", "is absent; the first message must carry it")));
     };
-    let subscription = begin(context, start).map_err(status::of)?;
-    Ok(stream::news(context, |reader| subscription.deliver(reader, incoming).boxed()))
+    if start.group.is_empty() {
+        let subscription = begin(context, start).map_err(status::of)?;
+        return Ok(stream::news(context, |reader| subscription.deliver(reader, incoming).boxed()));
+    }
+    let membership = join(context, start).await.map_err(status::of)?;
+    Ok(stream::news(context, |reader| membership.deliver(reader, incoming).boxed()))
 }
 
 fn begin(context: &Arc<Context>, start: wire::SubscribeStart) -> Result<Subscription, Error> {
     let namespace = names::parent("start.parent", &start.parent)?;
-    let filter = Filter::read(start.filter.unwrap_or_default())?;
-    let credit = match start.credit {
-        0 => FIRST_GRANT,
-        given => grant("start.credit", given)?,
-    };
+    let given = [("ack_timeout", start.ack_timeout.is_some()), ("max_attempts", start.max_attempts != 0)];
+    if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
+        return Err(Error::bad_field(format!("start.{field}"), "is for groups; give `group` too, or leave it out"));
+    }
     let end = context.bus.end();
-    let after = match start.from {
-        None | Some(From::Latest(true)) => end,
+    let after = match origin(start.from, end)? {
+        None | Some(Origin::Latest) => end,
+        Some(Origin::After(cursor)) => cursor,
+    };
+    Ok(Subscription {
+        feed: context.bus.feed(after, namespace),
+        filter: filter(start.filter.unwrap_or_default())?,
+        credit: Semaphore::new(first_credit(start.credit)?),
+        last_grant: CancellationToken::new(),
+        instance: context.options.server.clone(),
+    })
+}
+
+async fn join(context: &Arc<Context>, start: wire::SubscribeStart) -> Result<Membership, Error> {
+    let namespace = names::parent("start.parent", &start.parent)?;
+    let id = names::group_id("start.group", &start.group)?;
+    let joining = Joining {
+        from: origin(start.from, context.bus.end())?,
+        filter: start.filter.map(filter).transpose()?,
+        ack_timeout: ack_timeout(start.ack_timeout.as_ref())?,
+        max_attempts: max_attempts(start.max_attempts)?,
+        credit: first_credit(start.credit)?,
+    };
+    context.groups.join(&namespace, &id, &joining).await.map(Membership)
+}
+
+fn origin(from: Option<From>, end: u64) -> Result<Option<Origin>, Error> {
+    match from {
+        None => Ok(None),
+        Some(From::Latest(true)) => Ok(Some(Origin::Latest)),
         Some(From::Latest(false)) => {
-            return Err(Error::bad_field("start.latest", "is false; give true, or a `cursor` to begin elsewhere"));
+            Err(Error::bad_field("start.latest", "is false; give true, or a `cursor` to begin elsewhere"))
         }
         Some(From::Cursor(cursor)) => {
             let cursor = u64::try_from(cursor).map_err(|_| {
@@ -63,23 +94,47 @@ fn begin(context: &Arc<Context>, start: wire::SubscribeStart) -> Result<Subscrip
                 let said = format!("`start.cursor` is {cursor} and the log ends at {end}; give at most {end}");
                 return Err(Error::new(Kind::OutOfRange, "BEYOND_THE_END", said));
             }
-            cursor
+            Ok(Some(Origin::After(cursor)))
         }
-    };
-    Ok(Subscription {
-        feed: context.bus.feed(after, namespace),
-        filter,
-        credit: Semaphore::new(credit),
-        last_grant: CancellationToken::new(),
-        instance: context.options.server.clone(),
-    })
+    }
 }
 
-fn grant(field: &str, given: i32) -> Result<usize, Error> {
+fn ack_timeout(given: Option<&prost_types::Duration>) -> Result<Option<Duration>, Error> {
+    let field = "start.ack_timeout";
+    match request::duration(field, given)? {
+        Some(timeout) if !ACK_TIMEOUT.contains(&timeout) => {
+            Err(Error::bad_field(field, format!("{timeout:?} is out of range; give 1 s to 1 h, or nothing for 30 s")))
+        }
+        // Whole milliseconds: that is how a group keeps it.
+        timeout => Ok(timeout.map(|timeout| Duration::from_millis(timeout.as_millis() as u64))),
+    }
+}
+
+fn max_attempts(given: i32) -> Result<Option<u32>, Error> {
+    match u32::try_from(given) {
+        Ok(0) => Ok(None),
+        Ok(most) if MAX_ATTEMPTS.contains(&most) => Ok(Some(most)),
+        _ => {
+            Err(Error::bad_field("start.max_attempts", format!("`{given}` is out of range; give 1 to 100, or 0 for 5")))
+        }
+    }
+}
+
+fn first_credit(given: i32) -> Result<usize, Error> {
+    if given == 0 { Ok(FIRST_GRANT) } else { grant("start.credit", given) }
+}
+
+/// Reads a grant: 1 to 10,000.
+pub(crate) fn grant(field: &str, given: i32) -> Result<usize, Error> {
     if (1..=GRANT).contains(&given) {
         return Ok(given as usize);
     }
     Err(Error::bad_field(field, format!("`{given}` is out of range; give 1 to {GRANT}")))
+}
+
+/// `start` came a second time.
+pub(crate) fn started_again() -> Error {
+    Error::bad_field("start", "came again; only the first message carries it")
 }
 
 struct Subscription {
@@ -114,7 +169,11 @@ impl Subscription {
                     }
                 };
                 for (position, row) in rows {
-                    for response in wanted(position, row, filter, instance)? {
+                    for wanted in wanted(position, row, filter, instance).map_err(status::store)? {
+                        if let Some(breach) = &wanted.breach {
+                            tracing::warn!(event = %wanted.event.event_id, "an event is not delivered: {breach}");
+                            continue;
+                        }
                         let place = tokio::select! {
                             // Credit that is there is used up before the end counts.
                             biased;
@@ -122,7 +181,8 @@ impl Subscription {
                             () = last_grant.cancelled() => return Ok(()),
                         };
                         place.forget();
-                        reader.give(response).await?;
+                        let (event, cursor) = (Some(convert::event(&wanted.event)), wanted.cursor as i64);
+                        reader.give(wire::SubscribeResponse { event, cursor, ..Default::default() }).await?;
                     }
                 }
             }
@@ -156,159 +216,84 @@ async fn read_grants(
                 }
                 credit.add_permits(given);
             }
-            Some(Said::Start(_)) => {
-                return Err(Error::bad_field("start", "came again; only the first message carries it"));
+            Some(Said::Settle(_)) => {
+                let said = "is for members of a group; name one in `start.group`, or give `credit`";
+                return Err(Error::bad_field("settle", said));
             }
+            Some(Said::Start(_)) => return Err(started_again()),
             None => return Err(Error::bad_field("kind", "is absent; give `credit`")),
         }
     }
 }
 
-/// The events of a row that match, with their cursors. The last one's cursor leads behind the row; those before it lead before the
-/// row, because a cursor cannot point into it, so a subscriber that begins again there gets some twice and misses none.
-fn wanted(position: u64, row: LogRow, filter: &Filter, instance: &str) -> Result<Vec<wire::SubscribeResponse>, Error> {
-    let events = match row {
-        LogRow::Published(event) => vec![event],
-        LogRow::Run(record) => envelopes(&record, instance)
-            .map_err(|why| Error::internal(format!("row {position} of the log cannot be read: {why}")))?,
-    };
-    let before = position as i64 - 1;
-    let matching = events.iter().filter(|event| filter.matches(event));
-    let mut responses: Vec<_> =
-        matching.map(|event| wire::SubscribeResponse { event: Some(convert::event(event)), cursor: before }).collect();
-    if let Some(last) = responses.last_mut() {
-        last.cursor = position as i64;
+/// Reads which events are wanted.
+fn filter(filter: wire::EventFilter) -> Result<Filter, Error> {
+    if filter.event_types.len() > TYPES {
+        let found = filter.event_types.len();
+        return Err(Error::bad_field("start.filter.event_types", format!("there are {found}; give at most {TYPES}")));
     }
-    Ok(responses)
-}
-
-/// Which events are wanted.
-#[derive(Default)]
-struct Filter {
-    types: Vec<String>,
-    correlation_id: Option<uuid::Uuid>,
-    subject: String,
-}
-
-impl Filter {
-    fn read(filter: wire::EventFilter) -> Result<Filter, Error> {
-        if filter.event_types.len() > TYPES {
-            let found = filter.event_types.len();
+    for (index, pattern) in filter.event_types.iter().enumerate() {
+        let field = format!("start.filter.event_types[{index}]");
+        request::text(&field, pattern, 200)?;
+        let stars = pattern.matches('*').count();
+        if pattern.is_empty() || stars > 1 || (stars == 1 && !pattern.ends_with('*')) {
+            let shown = names::shown(pattern);
             return Err(Error::bad_field(
-                "start.filter.event_types",
-                format!("there are {found}; give at most {TYPES}"),
+                field,
+                format!("`{shown}` is not a type; give one such as `ORDER.VALIDATED`, or a prefix such as `STEP.*`"),
             ));
         }
-        for (index, pattern) in filter.event_types.iter().enumerate() {
-            let field = format!("start.filter.event_types[{index}]");
-            request::text(&field, pattern, 200)?;
-            let stars = pattern.matches('*').count();
-            if pattern.is_empty() || stars > 1 || (stars == 1 && !pattern.ends_with('*')) {
-                let shown = names::shown(pattern);
-                return Err(Error::bad_field(
-                    field,
-                    format!(
-                        "`{shown}` is not a type; give one such as `ORDER.VALIDATED`, or a prefix such as `STEP.*`"
-                    ),
-                ));
-            }
-        }
-        let correlation_id = match filter.correlation_id.as_str() {
-            "" => None,
-            text => Some(names::uuid(text).ok_or_else(|| {
-                let shown = names::shown(text);
-                Error::bad_field(
-                    "start.filter.correlation_id",
-                    format!("`{shown}` is not a UUID; give the one of the events you want"),
-                )
-            })?),
-        };
-        Ok(Filter { types: filter.event_types, correlation_id, subject: filter.subject })
     }
-
-    fn matches(&self, event: &Published) -> bool {
-        let of_type = |pattern: &String| match pattern.strip_suffix('*') {
-            Some(prefix) => event.event_type.starts_with(prefix),
-            None => event.event_type == *pattern,
-        };
-        (self.types.is_empty() || self.types.iter().any(of_type))
-            && self.correlation_id.is_none_or(|id| id == event.correlation_id)
-            && (self.subject.is_empty() || self.subject == event.subject)
-    }
+    // Groups keep it.
+    request::text("start.filter.subject", &filter.subject, 500)?;
+    let correlation_id = match filter.correlation_id.as_str() {
+        "" => None,
+        text => Some(names::uuid(text).ok_or_else(|| {
+            let shown = names::shown(text);
+            Error::bad_field(
+                "start.filter.correlation_id",
+                format!("`{shown}` is not a UUID; give the one of the events you want"),
+            )
+        })?),
+    };
+    Ok(Filter::new(filter.event_types, correlation_id, filter.subject))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use consort_core::event::{Entry, Fact, LeaseLoss, Record};
-    use consort_core::{RunId, StepKey};
-    use uuid::Uuid;
-
-    fn record() -> LogRow {
-        let step = || Some(StepKey::step("cost"));
-        let lost = Fact::StepLeaseLost { token: 9, reason: LeaseLoss::Expired };
-        let skipped = Fact::StepSkipped { reason: "no".into() };
-        let entries = [
-            Entry { step: step(), fact: lost },
-            Entry { step: step(), fact: skipped },
-            Entry { step: None, fact: Fact::RunResumed },
-        ];
-        LogRow::Run(Record {
-            run: RunId(Uuid::from_u128(7)),
-            namespace: "acme".into(),
-            root: RunId(Uuid::from_u128(8)),
-            sequence: 5,
-            count: 3,
-            at: 0,
-            body: serde_json::to_vec(&entries).unwrap(),
-            hash: [0; 32],
-        })
-    }
-
-    fn filter(types: &[&str]) -> Filter {
-        let event_types = types.iter().map(ToString::to_string).collect();
-        Filter::read(wire::EventFilter { event_types, ..Default::default() }).unwrap()
-    }
-
-    fn delivered(filter: &Filter) -> Vec<(String, i64)> {
-        let responses = wanted(41, record(), filter, "test").unwrap();
-        responses.into_iter().map(|r| (r.event.unwrap().event_type, r.cursor)).collect()
-    }
-
-    #[test]
-    fn only_the_last_wanted_event_of_a_row_leads_behind_it() {
-        assert_eq!(
-            delivered(&filter(&[])),
-            [("STEP.LEASE_LOST".into(), 40), ("STEP.SKIPPED".into(), 40), ("RUN.RESUMED".into(), 41)]
-        );
-        assert_eq!(delivered(&filter(&["STEP.*"])), [("STEP.LEASE_LOST".into(), 40), ("STEP.SKIPPED".into(), 41)]);
-        assert_eq!(delivered(&filter(&["STEP.LEASE_LOST"])), [("STEP.LEASE_LOST".into(), 41)]);
-        assert!(delivered(&filter(&["STEP", "ORDER.*"])).is_empty());
-    }
-
-    #[test]
-    fn every_set_field_must_match() {
-        let of = |correlation: u128, subject: &str| Filter {
-            correlation_id: Some(Uuid::from_u128(correlation)),
-            subject: subject.into(),
-            ..Default::default()
-        };
-        let subject = "namespaces/acme/runs/00000000-0000-0000-0000-000000000007";
-        assert_eq!(delivered(&of(8, subject)).len(), 3);
-        assert!(delivered(&of(7, subject)).is_empty());
-        assert!(delivered(&of(8, "else")).is_empty());
-    }
 
     #[test]
     fn bad_filters_and_grants_are_refused() {
+        let of = |types: &[&str]| {
+            let event_types = types.iter().map(ToString::to_string).collect();
+            filter(wire::EventFilter { event_types, ..Default::default() })
+        };
         for bad in ["", "*STEP", "ST*EP.*", "**"] {
-            assert!(
-                Filter::read(wire::EventFilter { event_types: vec![bad.into()], ..Default::default() }).is_err(),
-                "{bad}"
-            );
+            assert!(of(&[bad]).is_err(), "{bad}");
         }
-        assert!(Filter::read(wire::EventFilter { correlation_id: "x".into(), ..Default::default() }).is_err());
+        assert_eq!(of(&["STEP.*", "A"]).unwrap().types(), ["A", "STEP.*"]);
+        assert!(filter(wire::EventFilter { correlation_id: "x".into(), ..Default::default() }).is_err());
         assert_eq!(grant("credit", 10_000).unwrap(), 10_000);
         assert!(grant("credit", 0).is_err() && grant("credit", 10_001).is_err() && grant("credit", -1).is_err());
+        assert_eq!(first_credit(0).unwrap(), 256);
+    }
+
+    #[test]
+    fn a_beginning_is_not_beyond_the_end() {
+        assert_eq!(origin(None, 7).unwrap(), None);
+        assert_eq!(origin(Some(From::Cursor(7)), 7).unwrap(), Some(Origin::After(7)));
+        assert_eq!(origin(Some(From::Cursor(8)), 7).unwrap_err().kind, Kind::OutOfRange);
+        assert!(origin(Some(From::Cursor(-1)), 7).is_err() && origin(Some(From::Latest(false)), 7).is_err());
+    }
+
+    #[test]
+    fn how_a_group_works_has_bounds() {
+        let timeout = |seconds| ack_timeout(Some(&prost_types::Duration { seconds, nanos: 0 }));
+        assert_eq!(ack_timeout(None).unwrap(), None);
+        assert_eq!(timeout(3_600).unwrap(), Some(Duration::from_secs(3_600)));
+        assert!(timeout(0).is_err() && timeout(3_601).is_err() && timeout(-1).is_err());
+        assert_eq!((max_attempts(0).unwrap(), max_attempts(100).unwrap()), (None, Some(100)));
+        assert!(max_attempts(-1).is_err() && max_attempts(101).is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use consort_core::{Error, Kind};
-use consort_engine::Answer;
+use consort_engine::{Answer, Done};
 use consort_proto::agent as wire;
 use tonic::{Request, Response, Status, Streaming};
 use wire::worker_service_server::WorkerService;
@@ -62,9 +62,22 @@ impl Workers {
 
     async fn complete(&self, request: wire::CompleteTaskRequest) -> Result<wire::CompleteTaskResponse, Error> {
         let (namespace, lease) = names::task("task", &request.task, request.lease_token)?;
-        let output = self.0.values.take("output", request.output).await?;
-        self.0.engine.answer_task(namespace, Answer { lease, result: Ok(output) }).await?;
+        let done = match (request.plan, request.output) {
+            (plan, None) if !plan.is_empty() => Done::PlanText(plan),
+            (plan, Some(_)) if !plan.is_empty() => {
+                return Err(Error::bad_field("plan", "is given beside `output`; give one of them"));
+            }
+            (_, output) => Done::Output(self.0.values.take("output", output).await?),
+        };
+        self.0.engine.answer_task(namespace, Answer { lease, result: Ok(done) }).await?;
         Ok(wire::CompleteTaskResponse {})
+    }
+
+    async fn ask(&self, request: wire::AskTaskRequest) -> Result<wire::AskTaskResponse, Error> {
+        let (namespace, lease) = names::task("task", &request.task, request.lease_token)?;
+        let question = convert::question(&self.0.values, "question", request.question).await?;
+        self.0.engine.answer_task(namespace, Answer { lease, result: Ok(Done::Asked(question)) }).await?;
+        Ok(wire::AskTaskResponse {})
     }
 
     async fn fail(&self, request: wire::FailTaskRequest) -> Result<wire::FailTaskResponse, Error> {
@@ -120,6 +133,13 @@ impl WorkerService for Workers {
         request: Request<wire::CompleteTaskRequest>,
     ) -> Result<Response<wire::CompleteTaskResponse>, Status> {
         answer(self.complete(request.into_inner()).await)
+    }
+
+    async fn ask_task(
+        &self,
+        request: Request<wire::AskTaskRequest>,
+    ) -> Result<Response<wire::AskTaskResponse>, Status> {
+        answer(self.ask(request.into_inner()).await)
     }
 
     async fn fail_task(

@@ -1,11 +1,15 @@
-//! The event bus in process: whoever follows the log, a run, the agents or the decisions is told here.
+//! The event bus in process: whoever follows the log, a run, the agents or the decisions is told here, alone or in a group.
 //!
 //! The log is the outbox. A follower reads what is stored after its cursor, then takes what comes live, and goes back to the
 //! store when it was too slow: it may be late, it never misses anything. Nothing here can slow the ledger down.
 
-pub mod envelope;
+pub use consort_core::{envelope, letter};
+
 mod feed;
+mod filter;
+pub mod groups;
 mod run_feed;
+mod wanted;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +20,10 @@ use consort_core::ports::{AgentNews, DecisionRow, LogRow, News, RunStore, Said, 
 use tokio::sync::broadcast;
 
 pub use feed::Feed;
+pub use filter::Filter;
+pub use groups::Groups;
 pub use run_feed::{RunFeed, RunNews};
+pub use wanted::{Place, Wanted, wanted};
 
 /// Commits a slow follower may lag behind before it must read the store.
 const LIVE_COMMITS: usize = 256;

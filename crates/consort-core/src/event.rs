@@ -93,8 +93,44 @@ pub enum Fact {
         form: Option<Data>,
         by: String,
     },
-    /// The step is BLOCKED until its child run is over.
-    ChildStarted { child: RunId, workflow: Arc<str>, revision: u64, inputs: Data },
+    /// The step is BLOCKED until its child run is over. `plan` is the definition that an agent answered with, `token` its lease.
+    ChildStarted {
+        child: RunId,
+        workflow: Arc<str>,
+        revision: u64,
+        inputs: Data,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<Data>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<u64>,
+    },
+    /// A `while` begins an iteration.
+    StepIterated { iteration: u32 },
+    /// The step is BLOCKED until a signal comes.
+    SignalAwaited {
+        signal: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Millis>,
+    },
+    /// A step failed, and its compensation begins at `goto`; everything else is over.
+    RunCompensating { step: StepKey, error: Failure, goto: Arc<str> },
+    /// The step is BLOCKED until somebody says what it shall do. `token` is the lease of the worker that asked.
+    ClarificationRequested {
+        question: DecisionRequested,
+        attempt: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<u64>,
+    },
+    /// Somebody, or the deadline, said it.
+    ClarificationAnswered {
+        decision: Uuid,
+        option: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        form: Option<Data>,
+        by: String,
+    },
+    /// An event was published in the commit of this one.
+    EventEmitted { event_id: Uuid, event_type: String },
 }
 
 impl Fact {
@@ -122,21 +158,36 @@ impl Fact {
             Fact::DecisionRequested(_) => "DECISION.REQUESTED",
             Fact::DecisionAnswered { .. } => "DECISION.ANSWERED",
             Fact::ChildStarted { .. } => "STEP.CHILD_STARTED",
+            Fact::StepIterated { .. } => "STEP.ITERATED",
+            Fact::SignalAwaited { .. } => "STEP.SIGNAL_AWAITED",
+            Fact::RunCompensating { .. } => "RUN.COMPENSATING",
+            Fact::ClarificationRequested { .. } => "DECISION.CLARIFICATION_REQUESTED",
+            Fact::ClarificationAnswered { .. } => "DECISION.CLARIFICATION_ANSWERED",
+            Fact::EventEmitted { .. } => "STEP.EVENT_EMITTED",
         }
     }
 
     /// The values it carries, for moving large ones out to blobs before they are stored.
     pub fn data_mut(&mut self) -> Vec<&mut Data> {
         match self {
-            Fact::RunStarted(started) => vec![&mut started.inputs],
+            Fact::RunStarted(started) => {
+                let mut data = vec![&mut started.inputs];
+                data.extend(&mut started.plan);
+                data
+            }
             Fact::RunSucceeded { output } | Fact::StepSucceeded { output, .. } => vec![output],
             Fact::SignalReceived { payload, .. } => vec![payload],
             Fact::StepScheduled { input, .. } => input.iter_mut().collect(),
             Fact::StepReported { report: Report::Note { value, .. } } => vec![value],
             Fact::StepExpanded { list, .. } => vec![list],
             Fact::DecisionRequested(asked) => asked.form.iter_mut().collect(),
-            Fact::DecisionAnswered { form, .. } => form.iter_mut().collect(),
-            Fact::ChildStarted { inputs, .. } => vec![inputs],
+            Fact::ClarificationRequested { question, .. } => question.form.iter_mut().collect(),
+            Fact::DecisionAnswered { form, .. } | Fact::ClarificationAnswered { form, .. } => form.iter_mut().collect(),
+            Fact::ChildStarted { inputs, plan, .. } => {
+                let mut data = vec![inputs];
+                data.extend(plan);
+                data
+            }
             _ => Vec::new(),
         }
     }
@@ -159,6 +210,64 @@ pub struct RunStarted {
     /// Free labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// The project it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectRef>,
+    /// What started it, if no client did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// The definition itself (JSON text), of a run that no revision describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Data>,
+}
+
+impl RunStarted {
+    /// A run of a revision that a client started, without labels and project.
+    pub fn new(namespace: Arc<str>, workflow: Arc<str>, revision: u64, inputs: Data) -> RunStarted {
+        let labels = BTreeMap::new();
+        RunStarted {
+            namespace,
+            workflow,
+            revision,
+            inputs,
+            parent: None,
+            labels,
+            project: None,
+            cause: None,
+            plan: None,
+        }
+    }
+}
+
+/// Names a project.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProjectRef {
+    /// Its id.
+    pub id: Arc<str>,
+    /// The correlation id of all its events.
+    pub uid: Uuid,
+}
+
+/// What started a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cause {
+    /// What fired.
+    pub trigger: Trigger,
+    /// How many triggered runs led to it, this one included.
+    pub depth: u32,
+}
+
+/// What fired.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)] // the fields are those of the messages in run.proto
+pub enum Trigger {
+    /// A schedule that was due.
+    Schedule { at: Millis },
+    /// An event.
+    Event { event_id: Uuid, event_type: String },
+    /// A signal to the mesh.
+    Signal { signal: Uuid },
 }
 
 /// The step that waits for a child run.
@@ -306,6 +415,15 @@ impl Code {
     }
 }
 
+/// Beginnings of event types that belong to the mesh.
+pub const RESERVED: [&str; 4] = ["RUN.", "STEP.", "DECISION.", "SIGNAL."];
+
+/// Whether a text can be the type of an event: upper-case words joined by `.` and `_`, at most 200 characters.
+pub fn is_type(text: &str) -> bool {
+    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+    text.len() <= 200 && text.starts_with(|c: char| c.is_ascii_uppercase()) && text.split(['.', '_']).all(word)
+}
+
 /// One transition of a run as it is stored: several events in one row, numbered `sequence`, `sequence + 1` and so on.
 ///
 /// A writer that has not seen the newest record begins at a number that is taken, because every reader stops at the end
@@ -316,7 +434,7 @@ pub struct Record {
     pub run: RunId,
     /// The tenant.
     pub namespace: Arc<str>,
-    /// Root of the run's family.
+    /// Correlation id of its events: the project's uid, or else the root of the run's family.
     pub root: RunId,
     /// Number of the first event.
     pub sequence: u64,
@@ -374,4 +492,12 @@ pub struct Published {
     pub subject: String,
     /// What happened.
     pub payload: Data,
+    /// How many triggered runs led to it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub depth: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands out references
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }

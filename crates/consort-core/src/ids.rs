@@ -4,11 +4,19 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 pub type Millis = i64;
+
+/// A time as RFC 3339 has it: UTC, with milliseconds, such as `2026-11-21T10:00:00.000Z`. A time outside the years -9999 to 9999
+/// becomes the nearest one inside.
+pub fn rfc3339(at: Millis) -> String {
+    let limit = if at < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    format!("{:.3}", Timestamp::from_millisecond(at).unwrap_or(limit))
+}
 
 /// The name of a run. UUIDv7 for root runs, so that names sort by start time; children derive theirs from the parent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -24,6 +32,21 @@ impl RunId {
     /// The id of the decision that a step's attempt asks for.
     pub fn decision(self, step: &StepKey, attempt: u32) -> Uuid {
         self.derive(&format!("decision:{step}:{attempt}"))
+    }
+
+    /// The id of the n-th question about what a step shall do.
+    pub fn clarification(self, step: &StepKey, number: u32) -> Uuid {
+        self.derive(&format!("clarification:{step}:{number}"))
+    }
+
+    /// The id of the event that is published with the event of this number.
+    pub fn emitted(self, sequence: u64) -> Uuid {
+        self.derive(&format!("emitted:{sequence}"))
+    }
+
+    /// The id of the signal that is raised with the event of this number.
+    pub fn signal(self, sequence: u64) -> Uuid {
+        self.derive(&format!("signal:{sequence}"))
     }
 
     /// The id of the event with this number.
@@ -132,6 +155,20 @@ pub fn is_id(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_written_in_utc_with_milliseconds() {
+        for (at, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_795_255_200_000, "2026-11-21T10:00:00.000Z"),
+            (1_795_255_200_007, "2026-11-21T10:00:00.007Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (Millis::MAX, "9999-12-30T22:00:00.999Z"),
+            (Millis::MIN, "-009999-01-02T01:59:59.000Z"),
+        ] {
+            assert_eq!(rfc3339(at), expected, "{at}");
+        }
+    }
 
     #[test]
     fn step_keys_survive_text() {

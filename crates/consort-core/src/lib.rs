@@ -5,17 +5,23 @@
 //! - [`run`]: the state of one run and its transitions. `Run::decide` turns a command into events, `Run::apply` turns
 //!   events into state; nothing else changes a run.
 //! - [`event`]: the facts of a run's history, and how they are stored.
+//! - [`signal`]: what was noticed, and how it is classified.
+//! - [`contract`]: what the payloads of events must be, by type and version.
 //! - [`ports`]: what the engine needs from stores.
 //! - [`error`]: the one error type that crosses room walls.
 
+pub mod contract;
 pub mod data;
+pub mod envelope;
 pub mod error;
 pub mod event;
 pub mod ids;
+pub mod letter;
 pub mod ports;
 pub mod run;
+pub mod signal;
 pub mod workflow;
 
 pub use data::{BlobRef, Data, Json};
 pub use error::{Error, Kind, Violation};
-pub use ids::{Millis, RunId, StepKey};
+pub use ids::{Millis, RunId, StepKey, rfc3339};

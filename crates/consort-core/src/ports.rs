@@ -34,6 +34,8 @@ pub struct Conflict {
     pub requests: Vec<StoredRequest>,
     /// Runs whose next sequence is taken.
     pub runs: Vec<RunId>,
+    /// Namespaces and ids of projects that exist.
+    pub projects: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// Everything that must become true together. A store applies a batch in one transaction, durably, or not at all.
@@ -57,6 +59,14 @@ pub struct Batch {
     pub blobs: Vec<(BlobRef, Vec<u8>)>,
     /// Runs that must be looked at again soon (a child is over), with the time to set if it is earlier than what is there.
     pub wake: Vec<(RunId, Millis)>,
+    /// Projects that begin. An id that is taken in its namespace is a [`Conflict`].
+    pub new_projects: Vec<ProjectRow>,
+    /// Projects that change; each replaces the row of the same namespace and id.
+    pub projects: Vec<ProjectRow>,
+    /// New signals.
+    pub signals: Vec<SignalRow>,
+    /// Places that loops must find again; each replaces the mark of the same name.
+    pub marks: Vec<Mark>,
 }
 
 impl Batch {
@@ -70,6 +80,10 @@ impl Batch {
             && self.requests.is_empty()
             && self.blobs.is_empty()
             && self.wake.is_empty()
+            && self.new_projects.is_empty()
+            && self.projects.is_empty()
+            && self.signals.is_empty()
+            && self.marks.is_empty()
     }
 }
 
@@ -107,6 +121,8 @@ pub struct RunRow {
     pub wake_at: Option<Millis>,
     /// The run that waits for it.
     pub parent: Option<RunId>,
+    /// The project it belongs to, by id.
+    pub project: Option<Arc<str>>,
     /// Free labels.
     pub labels: BTreeMap<String, String>,
     /// Why it failed.
@@ -190,6 +206,23 @@ pub struct DecisionRow {
     pub form: Option<crate::data::Data>,
     /// Who answered.
     pub answered_by: Option<String>,
+    /// What it is for.
+    #[serde(default)]
+    pub kind: DecisionKind,
+    /// The project of its run, by id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<Arc<str>>,
+}
+
+/// What a decision is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecisionKind {
+    /// The answer is a step's output.
+    #[default]
+    Choice,
+    /// A step cannot go on before it is answered.
+    Clarification,
 }
 
 /// Where a decision stands.
@@ -215,6 +248,8 @@ pub struct RunQuery {
     pub workflow: Option<Arc<str>>,
     /// Only these states; empty means any.
     pub states: Vec<RunState>,
+    /// Only of this project, by id.
+    pub project: Option<Arc<str>>,
     /// Only runs that began before: creation time and id of the last one of the page before.
     pub before: Option<(Millis, RunId)>,
     /// At most this many.
@@ -230,6 +265,10 @@ pub struct DecisionQuery {
     pub run: Option<RunId>,
     /// Only in this state.
     pub state: Option<DecisionState>,
+    /// Only of this kind.
+    pub kind: Option<DecisionKind>,
+    /// Only of this project's runs, by id.
+    pub project: Option<Arc<str>>,
     /// Only decisions before: creation time and id of the last one of the page before.
     pub before: Option<(Millis, Uuid)>,
     /// At most this many.
@@ -265,6 +304,126 @@ pub trait RunStore: Send + Sync + 'static {
     async fn decisions(&self, query: &DecisionQuery) -> Result<Vec<DecisionRow>, StoreError>;
 }
 
+/// A piece of work that many runs belong to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProjectRow {
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// Its id, unique in the namespace.
+    pub id: Arc<str>,
+    /// The correlation id of all its events.
+    pub uid: Uuid,
+    /// What it is called.
+    pub title: String,
+    /// What was asked for.
+    pub request: crate::data::Data,
+    /// Where it stands.
+    pub state: ProjectState,
+    /// When it was created.
+    pub created_at: Millis,
+    /// Who created it.
+    pub created_by: String,
+    /// When it was completed or stopped.
+    pub closed_at: Option<Millis>,
+    /// Why it was stopped.
+    pub reason: String,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Where a project stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProjectState {
+    /// Takes runs.
+    Active,
+    /// Done.
+    Completed,
+    /// Stopped.
+    Stopped,
+}
+
+/// A page of projects, newest first.
+#[derive(Clone, Debug)]
+pub struct ProjectQuery {
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// Only in this state.
+    pub state: Option<ProjectState>,
+    /// Only projects before: creation time and uid of the last one of the page before.
+    pub before: Option<(Millis, Uuid)>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Something that was noticed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SignalRow {
+    /// Its id (UUIDv7).
+    pub id: Uuid,
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// The project it is about, by id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<Arc<str>>,
+    /// What was noticed, and how it was classified.
+    pub signal: crate::signal::Signal,
+    /// Where it went.
+    pub route: crate::signal::Route,
+    /// The runs that act on it.
+    pub runs: Vec<RunId>,
+    /// When it was raised.
+    pub created_at: Millis,
+}
+
+/// A page of signals, newest first.
+#[derive(Clone, Debug)]
+pub struct SignalQuery {
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// Only of this type.
+    pub kind: Option<String>,
+    /// Only about this project, by id.
+    pub project: Option<Arc<str>>,
+    /// Only signals before: creation time and id of the last one of the page before.
+    pub before: Option<(Millis, Uuid)>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Keeps projects and signals.
+#[async_trait]
+pub trait ProjectStore: Send + Sync + 'static {
+    /// One project.
+    async fn project(&self, namespace: &str, id: &str) -> Result<Option<ProjectRow>, StoreError>;
+    /// A page of projects.
+    async fn projects(&self, query: &ProjectQuery) -> Result<Vec<ProjectRow>, StoreError>;
+    /// How many runs of a project are in each state; states without runs are left out.
+    async fn run_counts(&self, namespace: &str, project: &str) -> Result<Vec<(RunState, u64)>, StoreError>;
+    /// One signal.
+    async fn signal(&self, id: Uuid) -> Result<Option<SignalRow>, StoreError>;
+    /// A page of signals.
+    async fn signals(&self, query: &SignalQuery) -> Result<Vec<SignalRow>, StoreError>;
+}
+
+/// A place that a loop must find again: how far it has come, in its own words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mark {
+    /// Whose and which, for example `schedule/default/audit/0`.
+    pub name: String,
+    /// Its own words (JSON); absent removes the mark.
+    pub value: Option<String>,
+}
+
+/// Keeps marks.
+#[async_trait]
+pub trait MarkStore: Send + Sync + 'static {
+    /// Marks whose names begin so, by name, after a name; at most `limit`.
+    async fn marks(&self, prefix: &str, after: &str, limit: u32) -> Result<Vec<Mark>, StoreError>;
+    /// Sets or removes marks, durably and in one transaction.
+    async fn set_marks(&self, marks: &[Mark]) -> Result<(), StoreError>;
+}
+
 /// A revision of a workflow as it is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkflowRow {
@@ -282,6 +441,8 @@ pub struct WorkflowRow {
     pub created_at: Millis,
     /// Who.
     pub created_by: String,
+    /// Whether it has triggers: schedules, events or signals that start it.
+    pub triggers: bool,
 }
 
 /// Keeps definitions.
@@ -307,6 +468,9 @@ pub trait WorkflowStore: Send + Sync + 'static {
         before: Option<u64>,
         limit: u32,
     ) -> Result<Vec<WorkflowRow>, StoreError>;
+    /// The newest revisions of workflows of all namespaces that have triggers and are not deleted, by namespace and id, after
+    /// these; at most `limit`.
+    async fn triggered(&self, after: (&str, &str), limit: u32) -> Result<Vec<WorkflowRow>, StoreError>;
     /// Marks a workflow as deleted; false if there was none.
     async fn delete(&self, namespace: &str, id: &str) -> Result<bool, StoreError>;
 }
@@ -324,12 +488,18 @@ pub struct DeadLetter {
     pub reason: String,
     /// When.
     pub at: Millis,
+    /// The group that could not handle it; absent if it was not accepted at all.
+    pub group: Option<Arc<str>>,
+    /// How often the group tried.
+    pub attempts: u32,
+    /// Where it stands in the log, if it does: position, and number of the event in its row.
+    pub place: Option<(u64, u32)>,
 }
 
 /// Keeps events that could not be accepted or delivered.
 #[async_trait]
 pub trait DeadLetterStore: Send + Sync + 'static {
-    /// Keeps them, durably.
+    /// Keeps them, durably. One whose id is kept already is left as it is.
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError>;
     /// A page of them, newest first, before an id.
     async fn dead_letters(
@@ -338,6 +508,12 @@ pub trait DeadLetterStore: Send + Sync + 'static {
         before: Option<Uuid>,
         limit: u32,
     ) -> Result<Vec<DeadLetter>, StoreError>;
+    /// Those of these ids that are kept, in any order.
+    async fn dead_letters_of(&self, namespace: &str, ids: &[Uuid]) -> Result<Vec<DeadLetter>, StoreError>;
+    /// Removes those of these ids that are kept, durably, and sets marks in the same transaction.
+    async fn exhume(&self, namespace: &str, ids: &[Uuid], marks: &[Mark]) -> Result<(), StoreError>;
+    /// Replaces the reasons of kept letters, durably.
+    async fn restate(&self, namespace: &str, reasons: &[(Uuid, String)]) -> Result<(), StoreError>;
 }
 
 /// Keeps bytes by their SHA-256, once.
@@ -363,8 +539,8 @@ pub trait BlobWriter: Send {
 }
 
 /// All ports of one backend.
-pub trait Store: RunStore + WorkflowStore + DeadLetterStore + BlobStore {}
-impl<T: RunStore + WorkflowStore + DeadLetterStore + BlobStore> Store for T {}
+pub trait Store: RunStore + ProjectStore + MarkStore + WorkflowStore + DeadLetterStore + BlobStore {}
+impl<T: RunStore + ProjectStore + MarkStore + WorkflowStore + DeadLetterStore + BlobStore> Store for T {}
 
 /// Learns what happened, after it is on disk. Must not block; what it misses stands in the store.
 pub trait News: Send + Sync + 'static {

@@ -7,10 +7,12 @@
 mod definitions;
 mod dispatcher;
 mod ledger;
+mod letters;
 mod loader;
 mod options;
 mod outbox;
 mod session;
+mod triggers;
 mod types;
 mod use_cases;
 
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use definitions::Definitions;
 use ledger::{Ledger, Message};
 use outbox::Outbox;
+use triggers::{Registry, Triggers, Waiting};
 
 pub use options::Options;
 pub use session::Session;
@@ -43,6 +46,12 @@ struct Inner {
     inbox: mpsc::Sender<Message>,
     /// Sessions of workers without a stream: namespace, worker, session.
     pollers: Mutex<Pollers>,
+    /// Workflows that start by themselves.
+    registry: Arc<Registry>,
+    /// Callers whose signals are being routed.
+    waiting: Waiting,
+    /// Schedules as they were when one last changed.
+    schedules: Mutex<Vec<ScheduleView>>,
 }
 
 /// By namespace, worker and session: the number of the session and what waits for it.
@@ -54,12 +63,19 @@ const MAX_POLLERS: usize = 10_000;
 /// The engine's loop. It must be run for anything to happen.
 pub struct Service {
     ledger: Ledger,
+    triggers: Triggers,
 }
 
 impl Service {
     /// Works until it is cancelled, then finishes what has queued up.
     pub async fn run(self, stop: CancellationToken) {
-        self.ledger.run(stop).await;
+        // What a trigger has begun still needs the ledger.
+        let last = CancellationToken::new();
+        let triggers = async {
+            self.triggers.run(stop).await;
+            last.cancel();
+        };
+        tokio::join!(triggers, self.ledger.run(last.clone()));
     }
 }
 
@@ -73,14 +89,27 @@ impl Engine {
         let definitions = Arc::new(Definitions::new(Arc::clone(&store) as Arc<_>));
         let (inbox, messages) = mpsc::channel(options.queue);
         let position = store.last_position().await?;
+        let registry = Arc::new(Registry::default());
+        let (tap, feed) = triggers::tap(Arc::clone(&registry), position);
         let mut ledger =
-            Ledger::new(Arc::clone(&store), news, Arc::clone(&definitions), options.clone(), messages, position);
+            Ledger::new(Arc::clone(&store), news, Arc::clone(&definitions), options.clone(), messages, position, tap);
         let runs = ledger.recover().await?;
         if runs > 0 {
             tracing::info!(runs, position, "runs go on where they stood");
         }
-        let inner = Inner { store, definitions, options, inbox, pollers: Mutex::default() };
-        Ok((Engine { inner: Arc::new(inner) }, Service { ledger }))
+        let inner = Inner {
+            store,
+            definitions,
+            options,
+            inbox,
+            pollers: Mutex::default(),
+            registry,
+            waiting: Waiting::default(),
+            schedules: Mutex::default(),
+        };
+        let engine = Engine { inner: Arc::new(inner) };
+        let triggers = Triggers::open(engine.clone(), feed, position).await?;
+        Ok((engine, Service { ledger, triggers }))
     }
 
     /// The store, for reading.

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use consort_core::data::{BlobRef, Json};
-use consort_core::event::Failure;
+use consort_core::data::{BlobRef, Data, Json};
+use consort_core::event::{Fact, Failure};
 use consort_core::ids::{RunId, StepKey};
-use consort_core::ports::{Store, StoreError};
+use consort_core::ports::{ProjectState, Store, StoreError};
 use consort_core::run::{Child, ChildOutcome, Needs, Run, RunState};
+
+use consort_core::workflow::Workflow;
 
 use crate::definitions::Definitions;
 
@@ -23,7 +25,12 @@ pub(crate) struct Loaded {
     pub snapshot: u64,
     /// Children it waits for that are over.
     pub outcomes: Vec<(StepKey, RunId, ChildOutcome)>,
+    /// Whether it must be cancelled, because its project was stopped.
+    pub stopped: bool,
 }
+
+/// The revision of a run that no revision describes.
+const PLAN: u64 = 0;
 
 #[derive(Clone)]
 pub(crate) struct Loader {
@@ -41,9 +48,14 @@ pub(crate) struct Fetched {
 }
 
 impl Loader {
+    pub(crate) fn of(engine: &crate::Engine) -> Loader {
+        Loader { store: Arc::clone(&engine.inner.store), definitions: Arc::clone(&engine.inner.definitions) }
+    }
+
     /// Rebuilds a run from its snapshot and history. `None` if there is no such run.
     pub(crate) async fn load(&self, id: RunId) -> Result<Option<Loaded>, StoreError> {
         let Some(mut loaded) = self.rebuild(id).await? else { return Ok(None) };
+        loaded.stopped = self.is_stopped(&loaded.run).await?;
         for (step, child) in loaded.run.children() {
             let over = self.store.run(child).await?.is_some_and(|row| row.state.is_over());
             if !over {
@@ -59,10 +71,15 @@ impl Loader {
     async fn rebuild(&self, id: RunId) -> Result<Option<Loaded>, StoreError> {
         let Some(row) = self.store.run(id).await? else { return Ok(None) };
         let Some(stored) = self.store.load(id).await? else { return Ok(None) };
-        let found = self.definitions.get(&row.namespace, &row.workflow, Some(row.revision)).await?;
-        let Some((_, definition)) = found else {
-            let (workflow, revision) = (&row.workflow, row.revision);
-            return Err(StoreError::Corrupt(format!("run {id}: workflow {workflow} revision {revision} is gone")));
+        let definition = if row.revision == PLAN {
+            self.plan(id).await?
+        } else {
+            let found = self.definitions.get(&row.namespace, &row.workflow, Some(row.revision)).await?;
+            let Some((_, definition)) = found else {
+                let (workflow, revision) = (&row.workflow, row.revision);
+                return Err(StoreError::Corrupt(format!("run {id}: workflow {workflow} revision {revision} is gone")));
+            };
+            definition
         };
         let mut hash = stored.snapshot.as_ref().map_or([0; 32], |s| s.hash);
         let snapshot = stored.snapshot.as_ref().map_or(0, |s| s.sequence);
@@ -74,7 +91,33 @@ impl Loader {
             None => Run::replay(id, definition, &stored.records),
         };
         let run = run.map_err(|e| StoreError::Corrupt(format!("run {id}: {e}")))?;
-        Ok(Some(Loaded { run, hash, snapshot, outcomes: Vec::new() }))
+        Ok(Some(Loaded { run, hash, snapshot, outcomes: Vec::new(), stopped: false }))
+    }
+
+    /// The definition of a run that no revision describes; it stands in the run's first event.
+    async fn plan(&self, id: RunId) -> Result<Arc<Workflow>, StoreError> {
+        let damaged = |why: String| StoreError::Corrupt(format!("run {id}: its plan cannot be read: {why}"));
+        let first = self.store.records_after(id, 0, 1).await?.into_iter().next();
+        let entries = first.map(|record| record.entries()).transpose().map_err(|e| damaged(e.to_string()))?;
+        let fact = entries.and_then(|entries| entries.into_iter().next()).map(|entry| entry.fact);
+        let Some(Fact::RunStarted(started)) = fact else { return Err(damaged("there is no first event".into())) };
+        let json = match started.plan {
+            Some(Data::Inline(json)) => json,
+            Some(Data::Blob(blob)) => self.text(&blob).await?.map_err(damaged)?,
+            None => return Err(damaged("there is none".into())),
+        };
+        let source = json.value().as_str().map(str::to_owned).ok_or_else(|| damaged("it is not a text".into()))?;
+        // A large plan takes a while to check: not on a thread that others need.
+        let parsed = tokio::task::spawn_blocking(move || Workflow::parse(&source)).await;
+        let plan = parsed.map_err(|e| StoreError::Unavailable(e.to_string()))?;
+        plan.map(Arc::new).map_err(|mistakes| damaged(mistakes.first().map(|m| m.message.clone()).unwrap_or_default()))
+    }
+
+    /// Whether a run belongs to a project that was stopped.
+    async fn is_stopped(&self, run: &Run) -> Result<bool, StoreError> {
+        let Some(project) = run.project().filter(|_| !run.state().is_over()) else { return Ok(false) };
+        let row = self.store.project(run.namespace(), &project.id).await?;
+        Ok(row.is_some_and(|row| row.state == ProjectState::Stopped))
     }
 
     /// Fetches what a run needs before it can go on.
@@ -95,7 +138,7 @@ impl Loader {
         Ok(fetched)
     }
 
-    async fn text(&self, blob: &BlobRef) -> Result<Result<Json, String>, StoreError> {
+    pub(crate) async fn text(&self, blob: &BlobRef) -> Result<Result<Json, String>, StoreError> {
         if blob.size > MAX_BLOB {
             return Ok(Err(format!("its {} bytes are more than an expression may read", blob.size)));
         }

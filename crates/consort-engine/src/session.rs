@@ -34,9 +34,7 @@ impl Session {
         match &mut from {
             FromWorker::Answers(answers) => {
                 for answer in answers {
-                    if let Ok(output) = &mut answer.result {
-                        self.engine.spill(output).await?;
-                    }
+                    self.engine.prepare(answer).await?;
                 }
             }
             FromWorker::Reports(reports) => {

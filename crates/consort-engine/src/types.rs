@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use consort_core::event::{Failure, LeaseLoss, Report};
+use consort_core::event::{Cause, Failure, LeaseLoss, Report};
 use consort_core::ids::{Millis, RunId, StepKey};
-use consort_core::run::{RunState, StepState};
+use consort_core::ports::{ProjectRow, SignalRow};
+use consort_core::run::{Clarified, Question, RunState, StepState};
+use consort_core::signal::Signal;
+use consort_core::workflow::Workflow;
 use consort_core::{Data, Error};
 use uuid::Uuid;
 
@@ -32,6 +35,8 @@ pub struct StartRun {
     pub inputs: Data,
     /// Free labels.
     pub labels: BTreeMap<String, String>,
+    /// The project it shall belong to, by id.
+    pub project: Option<Arc<str>>,
     /// For idempotency.
     pub request: Option<RequestId>,
 }
@@ -98,6 +103,10 @@ pub struct RunView {
     pub ended_at: Option<Millis>,
     /// The run that waits for it.
     pub parent: Option<RunId>,
+    /// The project it belongs to, by id.
+    pub project: Option<Arc<str>>,
+    /// What started it, if no client did.
+    pub cause: Option<Cause>,
     /// Free labels.
     pub labels: BTreeMap<String, String>,
     /// Its steps in the order of the definition, each followed by its items.
@@ -198,6 +207,8 @@ pub struct Assignment {
     pub deadline: Option<Millis>,
     /// Id of the workflow.
     pub workflow: Arc<str>,
+    /// What people answered to questions about the step.
+    pub clarified: Vec<Clarified>,
 }
 
 /// A task that a worker must stop.
@@ -280,8 +291,28 @@ pub enum LiveReport {
 pub struct Answer {
     /// The lease it answers.
     pub lease: LeaseRef,
-    /// The result or the failure.
-    pub result: Result<Data, TaskFailure>,
+    /// What was done, or the failure.
+    pub result: Result<Done, TaskFailure>,
+}
+
+/// What a worker has done about a task.
+#[derive(Clone, Debug)]
+pub enum Done {
+    /// It has a result.
+    Output(Data),
+    /// It has a result that became a blob and was held against the step's schema.
+    Verified(Data),
+    /// It has a plan: the text of a workflow.
+    PlanText(String),
+    /// The plan was read.
+    Plan {
+        /// Its text.
+        source: Data,
+        /// What it is.
+        plan: Arc<Workflow>,
+    },
+    /// It cannot go on without an answer.
+    Asked(Question),
 }
 
 /// Why a task failed.
@@ -333,6 +364,106 @@ pub struct AgentMetrics {
     pub running: u64,
     /// Summed time from hand-out to end.
     pub busy: Duration,
+}
+
+/// Creates a project.
+#[derive(Clone, Debug)]
+pub struct CreateProject {
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// Its id; absent means that one is chosen.
+    pub id: Option<Arc<str>>,
+    /// What it is called.
+    pub title: String,
+    /// What is asked for: a JSON object.
+    pub request: Data,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// Who creates it.
+    pub created_by: String,
+    /// For idempotency.
+    pub request_id: Option<RequestId>,
+}
+
+/// A project with its figures.
+#[derive(Clone, Debug)]
+pub struct ProjectView {
+    /// The project.
+    pub row: ProjectRow,
+    /// Runs by state.
+    pub runs: Vec<(RunState, u64)>,
+    /// Questions that wait for a person.
+    pub decisions_open: u32,
+    /// When the oldest of them was asked.
+    pub oldest_decision: Option<Millis>,
+    /// Signals whose action is not over.
+    pub signals_open: u32,
+    /// From 0 to 1.
+    pub progress: f64,
+    /// How it is.
+    pub health: Health,
+    /// Why it is not healthy.
+    pub health_reason: String,
+}
+
+/// How a project is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing needs anybody.
+    Healthy,
+    /// Somebody should look.
+    AtRisk,
+    /// A run has failed.
+    Failing,
+}
+
+/// Raises a signal.
+#[derive(Clone, Debug)]
+pub struct RaiseSignal {
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// The project it is about, by id.
+    pub project: Option<Arc<str>>,
+    /// What was noticed.
+    pub signal: Signal,
+    /// For idempotency.
+    pub request: Option<RequestId>,
+}
+
+/// A signal, and whether the runs that act on it are over.
+#[derive(Clone, Debug)]
+pub struct SignalView {
+    /// The signal.
+    pub row: SignalRow,
+    /// Whether one of its runs is live.
+    pub open: bool,
+}
+
+/// A schedule of a workflow's newest revision.
+#[derive(Clone, Debug)]
+pub struct ScheduleView {
+    /// The tenant.
+    pub namespace: Arc<str>,
+    /// Id of the workflow.
+    pub workflow: Arc<str>,
+    /// Number in the definition.
+    pub index: u32,
+    /// When it fires.
+    pub cron: String,
+    /// The time zone that is in.
+    pub timezone: String,
+    /// What happens while its last run is live.
+    pub overlap: &'static str,
+    /// What happens to missed times.
+    pub catch_up: &'static str,
+    /// When it fires next.
+    pub next: Option<Millis>,
+    /// When it last started a run.
+    pub last: Option<Millis>,
+    /// The run it last started.
+    pub run: Option<RunId>,
+    /// How often it started nothing.
+    pub skipped: u64,
 }
 
 /// A worker as the registry sees it.

@@ -12,9 +12,11 @@ use consort_core::data::BlobRef;
 use consort_core::event::{Fact, Record};
 use consort_core::ids::{Millis, RunId};
 use consort_core::ports::{
-    Batch, BlobStore, BlobWriter, DeadLetter, DeadLetterStore, DecisionQuery, DecisionRow, LogRow, RunQuery, RunRow,
-    RunStore, StoreError, StoredRequest, StoredRun, WorkflowRow, WorkflowStore,
+    Batch, BlobStore, BlobWriter, DeadLetter, DeadLetterStore, DecisionQuery, DecisionRow, LogRow, Mark, MarkStore,
+    ProjectQuery, ProjectRow, ProjectStore, RunQuery, RunRow, RunStore, SignalQuery, SignalRow, StoreError,
+    StoredRequest, StoredRun, WorkflowRow, WorkflowStore,
 };
+use consort_core::run::RunState;
 use consort_engine::{Options, RequestId, StartRun};
 use consort_store::MemoryStore;
 use serde_json::json;
@@ -89,6 +91,9 @@ impl WorkflowStore for FailingStore {
     async fn revisions(&self, namespace: &str, id: &str, before: Option<u64>, limit: u32) -> Answer<Vec<WorkflowRow>> {
         self.inner.revisions(namespace, id, before, limit).await
     }
+    async fn triggered(&self, after: (&str, &str), limit: u32) -> Answer<Vec<WorkflowRow>> {
+        self.inner.triggered(after, limit).await
+    }
     async fn delete(&self, namespace: &str, id: &str) -> Answer<bool> {
         self.inner.delete(namespace, id).await
     }
@@ -101,6 +106,44 @@ impl DeadLetterStore for FailingStore {
     }
     async fn dead_letters(&self, namespace: &str, before: Option<Uuid>, limit: u32) -> Answer<Vec<DeadLetter>> {
         self.inner.dead_letters(namespace, before, limit).await
+    }
+    async fn dead_letters_of(&self, namespace: &str, ids: &[Uuid]) -> Answer<Vec<DeadLetter>> {
+        self.inner.dead_letters_of(namespace, ids).await
+    }
+    async fn exhume(&self, namespace: &str, ids: &[Uuid], marks: &[Mark]) -> Answer<()> {
+        self.inner.exhume(namespace, ids, marks).await
+    }
+    async fn restate(&self, namespace: &str, reasons: &[(Uuid, String)]) -> Answer<()> {
+        self.inner.restate(namespace, reasons).await
+    }
+}
+
+#[async_trait]
+impl ProjectStore for FailingStore {
+    async fn project(&self, namespace: &str, id: &str) -> Answer<Option<ProjectRow>> {
+        self.inner.project(namespace, id).await
+    }
+    async fn projects(&self, query: &ProjectQuery) -> Answer<Vec<ProjectRow>> {
+        self.inner.projects(query).await
+    }
+    async fn run_counts(&self, namespace: &str, project: &str) -> Answer<Vec<(RunState, u64)>> {
+        self.inner.run_counts(namespace, project).await
+    }
+    async fn signal(&self, id: Uuid) -> Answer<Option<SignalRow>> {
+        self.inner.signal(id).await
+    }
+    async fn signals(&self, query: &SignalQuery) -> Answer<Vec<SignalRow>> {
+        self.inner.signals(query).await
+    }
+}
+
+#[async_trait]
+impl MarkStore for FailingStore {
+    async fn marks(&self, prefix: &str, after: &str, limit: u32) -> Answer<Vec<Mark>> {
+        self.inner.marks(prefix, after, limit).await
+    }
+    async fn set_marks(&self, marks: &[Mark]) -> Answer<()> {
+        self.inner.set_marks(marks).await
     }
 }
 
@@ -154,7 +197,14 @@ async fn every_run_ends_once_although_commits_fail() {
         }
         assert_eq!(results, 4, "each task has one result");
     }
-    let query = RunQuery { namespace: "default".into(), workflow: None, states: vec![], before: None, limit: 100 };
+    let query = RunQuery {
+        namespace: "default".into(),
+        workflow: None,
+        states: vec![],
+        project: None,
+        before: None,
+        limit: 100,
+    };
     assert!(store.commits.load(Ordering::SeqCst) > 14, "several commits have failed");
     assert_eq!(mesh.store.runs(&query).await.unwrap().len(), 6, "one run for each request id");
 }

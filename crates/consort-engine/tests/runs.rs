@@ -143,6 +143,8 @@ async fn a_decision_waits_survives_a_crash_and_is_answered_once() {
         namespace: "default".into(),
         run: Some(run.id),
         state: None,
+        kind: None,
+        project: None,
         before: None,
         limit: 10,
     };

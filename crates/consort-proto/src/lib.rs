@@ -50,6 +50,22 @@ pub mod consort {
             tonic::include_proto!("consort.orchestrator.v1");
         }
     }
+    /// Pieces of work that many runs belong to.
+    pub mod project {
+        /// Version 1.
+        pub mod v1 {
+            #![allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::large_enum_variant)]
+            tonic::include_proto!("consort.project.v1");
+        }
+    }
+    /// Things that were noticed.
+    pub mod signal {
+        /// Version 1.
+        pub mod v1 {
+            #![allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::large_enum_variant)]
+            tonic::include_proto!("consort.signal.v1");
+        }
+    }
 }
 
 /// The standard error model.
@@ -66,3 +82,5 @@ pub use consort::blob::v1 as blob;
 pub use consort::decision::v1 as decision;
 pub use consort::event::v1 as event;
 pub use consort::orchestrator::v1 as orchestrator;
+pub use consort::project::v1 as project;
+pub use consort::signal::v1 as signal;

@@ -7,10 +7,11 @@ use consort_proto::agent::agent_service_client::AgentServiceClient;
 use consort_proto::blob::Payload;
 use consort_proto::blob::blob_service_client::BlobServiceClient;
 use consort_proto::decision::decision_service_client::DecisionServiceClient;
-use consort_proto::decision::{self, Decision};
 use consort_proto::event::event_service_client::EventServiceClient;
 use consort_proto::orchestrator::orchestrator_service_client::OrchestratorServiceClient;
 use consort_proto::orchestrator::{self, Run, RunState, Workflow};
+use consort_proto::project::project_service_client::ProjectServiceClient;
+use consort_proto::signal::signal_service_client::SignalServiceClient;
 use serde::Serialize;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
@@ -26,6 +27,8 @@ pub const DEFAULT_ADDR: &str = "127.0.0.1:7420";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest wait asked of the server at once; longer ones are asked for again.
 const WAIT_AT_ONCE: Duration = Duration::from_secs(20);
+/// Items of a list that are asked for at once, the most a mesh gives.
+const PAGE: usize = 1_000;
 /// Largest message either way.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
@@ -58,6 +61,8 @@ pub struct StartOptions {
     pub request_id: Option<String>,
     /// Free labels.
     pub labels: HashMap<String, String>,
+    /// The project the run belongs to; absent for none. FAILED_PRECONDITION (reason PROJECT_CLOSED) if it is closed.
+    pub project: Option<String>,
 }
 
 impl Client {
@@ -106,6 +111,16 @@ impl Client {
         EventServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
 
+    /// Projects.
+    pub fn projects(&self) -> ProjectServiceClient<Channel> {
+        ProjectServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    /// Signals to the mesh.
+    pub fn signals(&self) -> SignalServiceClient<Channel> {
+        SignalServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
     /// Bytes.
     pub fn blobs(&self) -> BlobServiceClient<Channel> {
         BlobServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
@@ -136,6 +151,7 @@ impl Client {
             revision: options.revision,
             inputs: Some(self.pack(inputs).await?),
             labels: options.labels,
+            project: options.project.map(|project| self.name("projects", &project)).unwrap_or_default(),
             wait: options.wait.and_then(|wait| wait.try_into().ok()),
             request_id: options.request_id.unwrap_or_else(fresh_id),
         };
@@ -198,7 +214,8 @@ impl Client {
         self.call(request, |client, request| async move { client.orchestrator().retry_run(request).await }).await
     }
 
-    /// Records a signal in a run's history.
+    /// Sends a signal to a run: it ends the oldest step that waits for one of this name, or is kept for the first that will.
+    /// FAILED_PRECONDITION if the run is over. For the whole mesh there is [`Client::raise_signal`].
     pub async fn signal(&self, run: &str, signal: &str, value: &impl Serialize) -> Result<Run, Error> {
         let value =
             serde_json::to_string(value).map_err(|source| Error::Json { what: "the value of the signal", source })?;
@@ -209,32 +226,6 @@ impl Client {
             request_id: fresh_id(),
         };
         self.call(request, |client, request| async move { client.orchestrator().signal_run(request).await }).await
-    }
-
-    /// The newest decisions in a state (`Unspecified` means in any), at most `limit` of them (1 to 1,000).
-    pub async fn list_decisions(&self, state: decision::DecisionState, limit: i32) -> Result<Vec<Decision>, Error> {
-        let request = decision::ListDecisionsRequest {
-            parent: self.parent(),
-            page_size: limit,
-            state: state.into(),
-            ..Default::default()
-        };
-        let page = self
-            .call(request, |client, request| async move { client.decisions().list_decisions(request).await })
-            .await?;
-        Ok(page.decisions)
-    }
-
-    /// Answers a decision with one of its options.
-    pub async fn decide(&self, decision: &str, option: &str, answered_by: &str) -> Result<Decision, Error> {
-        let request = decision::AnswerDecisionRequest {
-            name: self.name("decisions", decision),
-            option: option.to_owned(),
-            form: None,
-            answered_by: answered_by.to_owned(),
-            request_id: fresh_id(),
-        };
-        self.call(request, |client, request| async move { client.decisions().answer_decision(request).await }).await
     }
 
     /// `host:port` of the mesh.
@@ -258,6 +249,32 @@ impl Client {
             return Ok(payload::text(json));
         }
         Ok(payload::blob(self.upload(json, "application/json").await?))
+    }
+
+    /// At most `limit` items of a list, page by page; `page` asks for one by its size and token and gives the next token.
+    pub(crate) async fn pages<T, F>(
+        &self,
+        limit: usize,
+        page: impl Fn(Client, i32, String) -> F,
+    ) -> Result<Vec<T>, Error>
+    where
+        F: Future<Output = Result<(Vec<T>, String), Error>>,
+    {
+        let (mut all, mut token) = (Vec::new(), String::new());
+        while all.len() < limit {
+            let size = (limit - all.len()).min(PAGE) as i32;
+            let (items, next) = page(self.clone(), size, token.clone()).await?;
+            all.extend(items);
+            if next.is_empty() {
+                break;
+            }
+            if next == token {
+                return Err(Error::Protocol("a page of a list names itself as the next one"));
+            }
+            token = next;
+        }
+        all.truncate(limit);
+        Ok(all)
     }
 
     /// A call that is repeated while the mesh cannot be reached.
@@ -318,7 +335,8 @@ pub(crate) fn is_over(state: RunState) -> bool {
     matches!(state, RunState::Succeeded | RunState::Failed | RunState::Cancelled)
 }
 
-fn fresh_id() -> String {
+/// A request id of its own for each call.
+pub(crate) fn fresh_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 

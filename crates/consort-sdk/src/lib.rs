@@ -27,24 +27,37 @@
 //! }
 //! ```
 //!
+//! A handler can also ask a person ([`Task::ask`]) and answer with a [`Plan`]. A [`Client`] can also handle events, shared with others
+//! ([`Client::serve_group`]).
+//!
 //! The mesh is looked for at the address in `CONSORT_ADDR`, else at `127.0.0.1:7420`.
 
 mod backoff;
 mod blobs;
 mod client;
+mod dead_letters;
+mod decisions;
 mod error;
+mod group;
 mod logs;
 pub mod payload;
+mod projects;
+mod runs;
+mod signals;
 mod task_error;
 mod watch;
 mod worker;
 
 pub use client::{Client, DEFAULT_ADDR, StartOptions, addr_from_env};
 pub use error::Error;
+pub use group::{Delivery, Group, GroupOptions};
 pub use logs::log_to_stderr;
+pub use projects::ProjectOptions;
+pub use runs::RunFilter;
+pub use signals::{SignalFilter, SignalOptions};
 pub use task_error::TaskError;
 pub use tonic::Code;
-pub use worker::{Agent, Task, Worker};
+pub use worker::{Agent, Answer, Clarification, IntoAnswer, Plan, Question, Task, Worker};
 
 /// The wire types, for what the conveniences do not cover.
 pub use consort_proto as proto;

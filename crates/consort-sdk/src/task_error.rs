@@ -8,6 +8,7 @@ use tonic::Code;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::error::{Error, code_name, is_transient};
+use crate::worker::Question;
 
 /// Why an attempt failed, and whether another one can help.
 ///
@@ -26,6 +27,8 @@ pub struct TaskError {
     pub retry_after: Option<Duration>,
     /// Typed details such as `google.rpc.BadRequest`.
     pub details: Vec<prost_types::Any>,
+    /// Set if this is no failure but a question: it travels as an error so that `?` carries it out of the handler.
+    pub(crate) question: Option<Box<Question>>,
 }
 
 impl TaskError {
@@ -40,7 +43,7 @@ impl TaskError {
                 | Code::Internal
                 | Code::Unavailable
         );
-        TaskError { code, message: message.into(), retryable, retry_after: None, details: Vec::new() }
+        TaskError { code, message: message.into(), retryable, retry_after: None, details: Vec::new(), question: None }
     }
 
     /// The input is wrong: INVALID_ARGUMENT, not retryable, with the field in the message and in a `google.rpc.BadRequest`.
@@ -51,6 +54,17 @@ impl TaskError {
             if field.is_empty() || field == "." { format!("input: {why}") } else { format!("{field}: {why}") };
         TaskError::new(Code::InvalidArgument, message)
             .with_details(&ErrorDetails::with_bad_request_violation(field, why))
+    }
+
+    /// The end of a handler that asks.
+    pub(crate) fn asking(question: Question) -> TaskError {
+        let message = format!("a person is asked: {}", question.title());
+        TaskError { question: Some(Box::new(question)), ..TaskError::new(Code::Aborted, message) }
+    }
+
+    /// Whether this is a question of [`Task::ask`](crate::Task::ask) and no failure; for handlers that look at their errors.
+    pub fn is_question(&self) -> bool {
+        self.question.is_some()
     }
 
     /// Sets whether another attempt can help.

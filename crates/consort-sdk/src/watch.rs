@@ -30,7 +30,7 @@ impl Client {
             after: after_sequence,
             stream: None,
             over: false,
-            silent_since: Instant::now(),
+            broken_since: None,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
         };
         futures::stream::try_unfold(follower, |mut follower| async move {
@@ -47,7 +47,8 @@ struct Follower {
     stream: Option<Streaming<WatchRunResponse>>,
     /// The last event seen ended the run.
     over: bool,
-    silent_since: Instant,
+    /// When the connection broke; absent while there is one, however long nothing happens.
+    broken_since: Option<Instant>,
     backoff: Backoff,
 }
 
@@ -67,7 +68,7 @@ impl Follower {
             self.stream = None;
             // A reader that was too slow is cut off with RESOURCE_EXHAUSTED and may come back.
             let may_pass = is_transient(&status) || status.code() == Code::ResourceExhausted;
-            if !may_pass || self.silent_since.elapsed() > PATIENCE {
+            if !may_pass || self.broken_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
                 return Err(status.into());
             }
             tokio::time::sleep(self.backoff.delay()).await;
@@ -78,6 +79,7 @@ impl Follower {
         if self.stream.is_none() {
             let request = WatchRunRequest { name: self.run.clone(), after_sequence: self.after };
             self.stream = Some(self.client.orchestrator().watch_run(request).await?.into_inner());
+            self.broken_since = None;
         }
         match &mut self.stream {
             Some(stream) => stream.message().await,
@@ -95,7 +97,6 @@ impl Follower {
     }
 
     fn saw(&mut self, news: &WatchRunResponse) {
-        self.silent_since = Instant::now();
         self.backoff.reset();
         if let Some(Kind::Event(event)) = &news.kind {
             self.after = event.sequence;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use consort_proto::orchestrator::orchestrator_service_server::{OrchestratorService, OrchestratorServiceServer};
 use consort_proto::orchestrator::watch_run_response::Kind;
 use consort_proto::orchestrator::*;
-use consort_sdk::{Client, Code, StartOptions};
+use consort_sdk::{Client, Code, RunFilter, StartOptions};
 use futures::{Stream, StreamExt as _};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
@@ -25,6 +25,7 @@ struct Fake {
     /// What each call of WatchRun yields, and how it ends.
     watches: Arc<Mutex<VecDeque<Watched>>>,
     watched_after: Arc<Mutex<Vec<i64>>>,
+    listed: Arc<Mutex<Vec<ListRunsRequest>>>,
 }
 
 async fn serve(fake: &Fake) -> Client {
@@ -49,6 +50,37 @@ async fn a_start_is_repeated_with_the_same_request_id() {
     assert!(!started[0].request_id.is_empty());
     assert!(started.iter().all(|request| request.request_id == started[0].request_id));
     assert_eq!(started[0].workflow, "namespaces/default/workflows/audit");
+}
+
+#[tokio::test]
+async fn runs_belong_to_projects_and_are_listed_by_them() {
+    let fake = Fake::default();
+    let client = serve(&fake).await;
+    let options = StartOptions { project: Some("p".into()), ..Default::default() };
+    client.start("audit", &(), options).await.unwrap();
+    client.start("audit", &(), StartOptions::default()).await.unwrap();
+    let projects: Vec<_> = fake.started.lock().unwrap().iter().map(|it| it.project.clone()).collect();
+    assert_eq!(projects, ["namespaces/default/projects/p", ""]);
+
+    let filter = RunFilter {
+        workflow: Some("audit".into()),
+        project: Some("p".into()),
+        states: vec![RunState::Failed, RunState::Paused],
+    };
+    assert_eq!(client.list_runs(filter, 7).await.unwrap().len(), 1);
+    client.list_runs(RunFilter::default(), 7).await.unwrap();
+    let listed = fake.listed.lock().unwrap();
+    assert_eq!((listed[0].workflow.as_str(), listed[0].page_size), ("namespaces/default/workflows/audit", 7));
+    assert_eq!(listed[0].project, "namespaces/default/projects/p");
+    assert_eq!(listed[0].states().collect::<Vec<_>>(), [RunState::Failed, RunState::Paused]);
+    assert_eq!((listed[1].workflow.as_str(), listed[1].project.as_str()), ("", ""));
+}
+
+#[tokio::test]
+async fn schedules_are_listed() {
+    let schedules = serve(&Fake::default()).await.with_namespace("lab").list_schedules(10).await.unwrap();
+    assert_eq!(schedules[0].workflow, "namespaces/lab/workflows/audit");
+    assert_eq!(schedules[0].cron, "0 7 * * MON");
 }
 
 #[tokio::test]
@@ -116,6 +148,20 @@ macro_rules! not_here {
                 Ok(Response::new(Run { state: RunState::Running.into(), ..Default::default() }))
             }
 
+            async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {
+                self.listed.lock().unwrap().push(request.into_inner());
+                Ok(Response::new(ListRunsResponse { runs: vec![Run::default()], ..Default::default() }))
+            }
+
+            async fn list_schedules(
+                &self,
+                request: Request<ListSchedulesRequest>,
+            ) -> Result<Response<ListSchedulesResponse>, Status> {
+                let workflow = request.into_inner().parent + "/workflows/audit";
+                let schedules = vec![Schedule { workflow, cron: "0 7 * * MON".into(), ..Default::default() }];
+                Ok(Response::new(ListSchedulesResponse { schedules, ..Default::default() }))
+            }
+
             async fn watch_run(
                 &self,
                 request: Request<WatchRunRequest>,
@@ -140,7 +186,6 @@ not_here! {
     list_workflows(ListWorkflowsRequest) -> ListWorkflowsResponse;
     list_workflow_revisions(ListWorkflowRevisionsRequest) -> ListWorkflowRevisionsResponse;
     delete_workflow(DeleteWorkflowRequest) -> DeleteWorkflowResponse;
-    list_runs(ListRunsRequest) -> ListRunsResponse;
     wait_run(WaitRunRequest) -> Run;
     signal_run(SignalRunRequest) -> Run;
     pause_run(PauseRunRequest) -> Run;

@@ -10,34 +10,11 @@ use std::time::Duration;
 use consort_proto::agent::step_report::Kind;
 use consort_proto::agent::{ConnectResponse, LogLevel};
 use consort_proto::blob::{BlobRef, Payload, payload};
-use consort_sdk::{Agent, Code, Error, Task, TaskError, Worker};
-use mesh::{FakeMesh, SOON, inline, lease, name_of, task};
-use tokio::sync::{Notify, oneshot};
-use tokio::task::JoinHandle;
+use consort_sdk::{Agent, Code, Task, TaskError, Worker};
+use mesh::{FakeMesh, Running, SOON, inline, lease, name_of, task};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tonic::Status;
-
-/// A worker that runs until it is told to stop.
-struct Running {
-    stop: oneshot::Sender<()>,
-    life: JoinHandle<Result<(), Error>>,
-}
-
-impl Running {
-    fn start(mesh: &FakeMesh, worker: Worker) -> Running {
-        let (stop, stopped) = oneshot::channel();
-        let worker = worker.addr(&mesh.addr);
-        let life = tokio::spawn(worker.run_until(async {
-            // Dropping the sender stops it too.
-            let _ = stopped.await;
-        }));
-        Running { stop, life }
-    }
-
-    async fn end(self) -> Result<(), Error> {
-        timeout(SOON, self.life).await.expect("the worker ends").expect("the worker does not panic")
-    }
-}
 
 fn echo() -> Worker {
     Worker::new("notes").agent("echo", |task: Task| async move { task.input::<serde_json::Value>() })

@@ -80,6 +80,7 @@ fn batch(first_position: u64, size: usize) -> Batch {
             ended_at: None,
             wake_at: Some(0),
             parent: None,
+            project: None,
             labels: [].into(),
             error: None,
         });

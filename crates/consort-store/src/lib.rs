@@ -1,4 +1,4 @@
-//! Run log, definitions, decisions and blobs on SQLite and in memory.
+//! Run log, definitions, decisions, projects, signals, marks and blobs on SQLite and in memory.
 //!
 //! [`SqliteStore`] keeps what was acknowledged across any crash; [`MemoryStore`] is for tests and trials. Both implement
 //! every port of `consort_core::ports` and pass the same conformance suite (`tests/conformance`). [`check_log`] proves the

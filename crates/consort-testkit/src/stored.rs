@@ -78,8 +78,14 @@ impl Stored {
     }
 
     async fn read_rows(&mut self, store: &SqliteStore) {
-        let mut query =
-            RunQuery { namespace: "default".into(), workflow: None, states: Vec::new(), before: None, limit: PAGE };
+        let mut query = RunQuery {
+            namespace: "default".into(),
+            workflow: None,
+            states: Vec::new(),
+            project: None,
+            before: None,
+            limit: PAGE,
+        };
         loop {
             let page = store.runs(&query).await.expect("runs can be listed");
             let Some(last) = page.last() else { break };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{agents, apply, decisions, doctor, events, run, runs};
+use crate::commands::{agents, apply, decisions, doctor, events, letters, projects, run, runs, signals};
 use crate::output::Format;
 use crate::{bench, demo};
 
@@ -95,8 +95,22 @@ pub(crate) enum Command {
     Workers(agents::Workers),
     /// Let a worker finish what it has and leave.
     Drain(agents::Drain),
+    /// Work with projects: pieces of work that many runs belong to.
+    Project(projects::Projects),
+    /// Raise and list signals to the mesh.
+    Signals(signals::Signals),
+    /// List the schedules of workflows.
+    Schedules(signals::Schedules),
     /// List events that could not be accepted or delivered.
-    DeadLetters(events::DeadLetters),
+    DeadLetters(letters::DeadLetters),
+    /// Try dead letters again.
+    Requeue(letters::Requeue),
+    /// List consumer groups.
+    Groups(letters::Groups),
+    /// List event types that have a contract.
+    EventTypes(letters::EventTypes),
+    /// Print the JSON Schema of the workflow language, for editors.
+    Schema,
     /// Run the whole thing once on real input: agents in two languages audit a git history.
     Demo(demo::Demo),
     /// Measure this machine.
@@ -218,6 +232,17 @@ mod tests {
             "consort decide 0192abcd publish --by me",
             "consort drain w1",
             "consort dead-letters",
+            "consort requeue 01939d0e-6f6b-7c3a-8a52-0123456789ab",
+            "consort project create shop --title Shop --request {}",
+            "consort project stop shop --reason enough",
+            "consort signals raise QUALITY_ISSUE red --urgency high --project shop",
+            "consort schedules",
+            "consort groups",
+            "consort event-types -o json",
+            "consort schema",
+            "consort run audit --project shop",
+            "consort runs --project shop",
+            "consort decisions --project shop",
             "consort demo --crash --answer publish --csv f.csv --out o",
             "consort bench engine --steps 10 --concurrency 64 --seconds 5 --worker python -o json",
             "consort doctor",

@@ -61,6 +61,7 @@ async fn execute(cli: Cli) -> Result<()> {
         Command::BenchWorker(worker) => return worker.run(&global).await,
         Command::Doctor(doctor) => return doctor.run(&global).await,
         Command::Completions(completions) => return complete(completions.shell),
+        Command::Schema => return schema(),
         other => other,
     };
     let context = Context::new(&global)?;
@@ -82,11 +83,18 @@ async fn execute(cli: Cli) -> Result<()> {
         Command::Workers(workers) => workers.run(&context).await,
         Command::Drain(drain) => drain.run(&context).await,
         Command::DeadLetters(letters) => letters.run(&context).await,
+        Command::Requeue(requeue) => requeue.run(&context).await,
+        Command::Groups(groups) => groups.run(&context).await,
+        Command::EventTypes(types) => types.run(&context).await,
+        Command::Project(projects) => projects.run(&context).await,
+        Command::Signals(signals) => signals.run(&context).await,
+        Command::Schedules(schedules) => schedules.run(&context).await,
         Command::Serve(_)
         | Command::Demo(_)
         | Command::Bench(_)
         | Command::BenchWorker(_)
         | Command::Doctor(_)
+        | Command::Schema
         | Command::Completions(_) => unreachable!("handled above"),
     }
 }
@@ -106,6 +114,10 @@ fn complete(shell: clap_complete::Shell) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "consort", &mut script);
     output::print(&String::from_utf8_lossy(&script))
+}
+
+fn schema() -> Result<()> {
+    output::print(&format!("{:#}\n", consort_core::workflow::editor_schema()))
 }
 
 /// CONSORT_LOG takes the directives of `tracing`, for example `debug` or `consort_engine=trace`.

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use consort_api::{ApiOptions, bind, check_listen};
-use consort_bus::Bus;
+use consort_bus::{Bus, Groups};
 use consort_core::ports::Store;
 use consort_engine::{Engine, Options};
 use consort_store::{MemoryStore, SqliteStore};
@@ -47,14 +47,17 @@ pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<()> {
     let instance = format!("consort-{}", std::process::id());
     let bus = Bus::new(Arc::clone(&store) as Arc<_>).await?;
     let engine_options = Options { instance: instance.clone(), lease_ttl: options.lease_ttl, ..Options::default() };
+    let (stop_serving, stop_engine) = (CancellationToken::new(), CancellationToken::new());
+    // What members hold when the front desk closes does not count as tried.
+    let groups = Groups::new(bus.clone(), Arc::clone(&store), &instance, stop_serving.clone());
     let (engine, service) = Engine::open(store, Arc::new(bus.clone()), engine_options).await?;
     let listener = bind(options.listen).await?;
     let address = listener.address();
 
-    let (stop_serving, stop_engine) = (CancellationToken::new(), CancellationToken::new());
     let mut ledger = tokio::spawn(service.run(stop_engine.clone()));
     let api_options = ApiOptions { server: instance, ..ApiOptions::default() };
-    let mut api = tokio::spawn(consort_api::serve(listener, api_options, engine, bus, stop_serving.clone()));
+    let mut api =
+        tokio::spawn(consort_api::serve(listener, api_options, engine, bus, groups.clone(), stop_serving.clone()));
 
     let endpoint = Endpoint::write(&options, address)?;
     println!("consort {} ready on {address} in {} ms", env!("CARGO_PKG_VERSION"), began.elapsed().as_millis());
@@ -69,6 +72,7 @@ pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<()> {
     stop_serving.cancel();
     let drained = async {
         api.await??;
+        groups.stop().await;
         // Last, so that everything that was accepted is still decided and written.
         stop_engine.cancel();
         ledger.await?;

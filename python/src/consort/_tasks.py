@@ -15,13 +15,15 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from consort._gen.agent.v1.agent_service_pb2 import LogLevel, LogLine, StepReport
-from consort._gen.agent.v1.worker_service_pb2 import Assignment, ConnectRequest, Failed, LeaseRef, TaskReport
+from consort._gen.agent.v1.worker_service_pb2 import Asked, Assignment, ConnectRequest, Failed, LeaseRef, TaskReport
 from consort._gen.blob.v1.payload_pb2 import Payload
 from consort._handlers import Agent
 from consort._net import now
 from consort._outbox import Lease, Outbox
 from consort._values import Blobs, encode
 from consort.errors import MAX_MESSAGE, TaskError, cut
+from consort.plan import Plan
+from consort.question import Asking, asking_in, clarification_from
 from consort.task import Task
 
 log = logging.getLogger("consort")
@@ -102,7 +104,7 @@ class Tasks:
 
     async def _perform(self, task: Task, assignment: Assignment) -> None:
         try:
-            output = await self._output(task, assignment)
+            answer = await self._answer(task, assignment)
         except asyncio.CancelledError:
             if not task.cancelled:
                 await self._fail(task, TaskError("CANCELLED", "the handler cancelled itself", retryable=True))
@@ -110,23 +112,46 @@ class Tasks:
             await self._fail(task, error)
         except grpc.aio.AioRpcError as error:
             await self._fail(task, TaskError(error.code(), f"{error.code().name}: {error.details()}"))
-        except (Exception, SystemExit) as error:
+        except (Exception, BaseExceptionGroup, SystemExit) as error:
             await self._crash(task, error)
         else:
-            # Filling it in place costs half of what building it from parts does, and this is done for every task.
-            answer = ConnectRequest()
-            completed = answer.completed.add()
-            completed.lease.task, completed.lease.lease_token = task.lease
-            completed.output.CopyFrom(output)
             self._finish(task, answer)
 
-    async def _output(self, task: Task, assignment: Assignment) -> Payload:
+    async def _answer(self, task: Task, assignment: Assignment) -> ConnectRequest:
+        """What the handler said: a result, a plan or a question."""
+        try:
+            output = await self._output(task, assignment)
+        except Asking as asking:
+            return await self._question(task, asking)
+        except BaseExceptionGroup as group:
+            found = asking_in(group)
+            if found is None:
+                raise
+            return await self._question(task, found)
+        # Filling it in place costs half of what building it from parts does, and this is done for every task.
+        answer = ConnectRequest()
+        completed = answer.completed.add()
+        completed.lease.task, completed.lease.lease_token = task.lease
+        if isinstance(output, Plan):
+            completed.plan = output.text
+        else:
+            completed.output.CopyFrom(output)
+        return answer
+
+    async def _question(self, task: Task, asking: Asking) -> ConnectRequest:
+        lease = LeaseRef(task=task.lease[0], lease_token=task.lease[1])
+        return ConnectRequest(asked=[Asked(lease=lease, question=await asking.pack(self.blobs))])
+
+    async def _output(self, task: Task, assignment: Assignment) -> Payload | Plan:
         """Reads the input, calls the handler and writes the output."""
         agent = self._agents.get(assignment.agent)
         if agent is None:
             raise TaskError("UNIMPLEMENTED", f"this worker does not serve agent '{assignment.agent}'", retryable=True)
         try:
             task.input = await self.blobs.value(assignment.input)
+            if assignment.clarifications:
+                given = [await clarification_from(each, self.blobs) for each in assignment.clarifications]
+                task.clarifications = tuple(given)
         except (ValueError, RecursionError) as error:
             raise TaskError("INVALID_ARGUMENT", f"the input cannot be read: {error}", retryable=False) from error
         arguments = agent.bind(task)
@@ -134,6 +159,8 @@ class Tasks:
             result = await agent.handler(**arguments)
         else:
             result = await self._in_thread(agent.handler, arguments)
+        if isinstance(result, Plan):
+            return result
         try:
             text = encode(result)
         except (TypeError, ValueError, RecursionError) as error:

@@ -1,62 +1,49 @@
-"""The client: workflows, runs and decisions."""
+"""The client: workflows, runs and decisions, and what its other parts add."""
 
 import asyncio
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 
-from consort._gen.blob.v1.payload_pb2 import Payload
+from consort._base import PAGE, duration, number_of, request_id
+from consort._events import EventCalls
 from consort._gen.decision.v1 import decision_service_pb2 as decision_pb
 from consort._gen.decision.v1.decision_service_pb2_grpc import DecisionServiceStub
 from consort._gen.orchestrator.v1 import orchestrator_service_pb2 as pb
+from consort._gen.orchestrator.v1 import run_pb2
 from consort._gen.orchestrator.v1.orchestrator_service_pb2_grpc import OrchestratorServiceStub
-from consort._net import connect, pauses, resolve
-from consort._values import Blobs, encode
+from consort._net import pauses
+from consort._projects import Project, ProjectCalls
+from consort._signals import SignalCalls
 from consort.errors import from_rpc
-from consort.views import Decision, Event, Run, Workflow, decision_from, event_from, run_from, workflow_from
+from consort.views import (
+    Decision,
+    Event,
+    Run,
+    Schedule,
+    Workflow,
+    decision_from,
+    event_from,
+    run_from,
+    schedule_from,
+    workflow_from,
+)
 
-_T = TypeVar("_T")
 _WAIT_PER_CALL = 20.0
 _WAIT_MARGIN = 5.0
-_PAGE = 1000
 
 
-class Client:
+class Client(ProjectCalls, SignalCalls, EventCalls):
     """Speaks to a mesh. Use it as `async with Client() as mesh: ...`, or `close` it.
 
     `address` is as for Worker. Every mutation carries a request id of its own, so that a call which is repeated has
     one effect. Calls are repeated with back-off while the mesh is unavailable, for `timeout` seconds in all; then, and
-    for every other failure, they raise RpcError. Runs, workflows and decisions are given by name or as the records
-    that this client returns; a workflow or run without slashes is taken from `namespace`.
+    for every other failure, they raise RpcError. Everything is given by name or as the records that this client
+    returns; a name without slashes is taken from `namespace`.
     """
-
-    def __init__(self, address: str | None = None, *, namespace: str = "default", timeout: float = 30.0) -> None:
-        self._address = resolve(address)
-        self._parent = f"namespaces/{namespace}"
-        self._timeout = timeout
-        self._blobs = Blobs(self._address)
-        self._channel: grpc.aio.Channel | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Hangs up."""
-        await self._blobs.close()
-        if self._channel is not None:
-            await self._channel.close(None)
-            self._channel = None
 
     # Workflows.
 
@@ -68,7 +55,7 @@ class Client:
             source=text,
             validate_only=validate_only,
             created_by=created_by,
-            request_id=_request_id(),
+            request_id=request_id(),
         )
         return workflow_from(await self._call(lambda timeout: self._runs().ApplyWorkflow(request, timeout=timeout)))
 
@@ -82,8 +69,9 @@ class Client:
         revision: int = 0,
         labels: Mapping[str, str] | None = None,
         wait: float | None = None,
+        project: str | Project | None = None,
     ) -> Run:
-        """Starts a run and returns it as soon as its start is on disk.
+        """Starts a run, of a project if one is given, and returns it as soon as its start is on disk.
 
         With `wait`, it returns when the run is over or that many seconds have passed: its state tells.
         """
@@ -92,7 +80,8 @@ class Client:
             revision=revision,
             inputs=await self._payload(dict(inputs or {})),
             labels=dict(labels or {}),
-            request_id=_request_id(),
+            request_id=request_id(),
+            project=self._name_or_none("projects", project),
         )
         run = await self._run(lambda timeout: self._runs().StartRun(request, timeout=timeout))
         return run if wait is None or run.is_over else await self.wait(run, wait)
@@ -102,13 +91,37 @@ class Client:
         request = pb.GetRunRequest(name=self._name("runs", run))
         return await self._run(lambda timeout: self._runs().GetRun(request, timeout=timeout))
 
+    async def runs(
+        self,
+        *,
+        workflow: str | Workflow | None = None,
+        project: str | Project | None = None,
+        states: Sequence[str] = (),
+        limit: int = PAGE,
+    ) -> list[Run]:
+        """The newest runs, at most `limit` of them, of one workflow, of one project and in some states, or of all."""
+        request = pb.ListRunsRequest(
+            parent=self._parent,
+            workflow=self._name_or_none("workflows", workflow),
+            project=self._name_or_none("projects", project),
+            states=[number_of("states", run_pb2.RunState, "RUN_STATE_", state) for state in states],
+        )
+        found = await self._pages(limit, self._runs().ListRuns, request, "runs")
+        return [await run_from(run, self._blobs) for run in found]
+
+    async def schedules(self, *, limit: int = PAGE) -> list[Schedule]:
+        """The schedules of the newest revisions of the workflows, by workflow, at most `limit` of them."""
+        request = pb.ListSchedulesRequest(parent=self._parent)
+        found = await self._pages(limit, self._runs().ListSchedules, request, "schedules")
+        return [schedule_from(schedule) for schedule in found]
+
     async def wait(self, run: str | Run, timeout: float | None = None) -> Run:
         """Returns the run when it is over, or as it stands after `timeout` seconds; None waits without a limit."""
         name = self._name("runs", run)
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             left = _WAIT_PER_CALL if end is None else max(0.0, min(end - time.monotonic(), _WAIT_PER_CALL))
-            request = pb.WaitRunRequest(name=name, wait=_duration(left))
+            request = pb.WaitRunRequest(name=name, wait=duration(left))
             limit = left + _WAIT_MARGIN
             found = await self._run(lambda _, r=request, t=limit: self._runs().WaitRun(r, timeout=t))  # type: ignore[misc]
             if found.is_over or (end is not None and time.monotonic() >= end):
@@ -116,31 +129,34 @@ class Client:
 
     async def cancel(self, run: str | Run, reason: str = "") -> Run:
         """Stops a run and its children."""
-        request = pb.CancelRunRequest(name=self._name("runs", run), reason=reason, request_id=_request_id())
+        request = pb.CancelRunRequest(name=self._name("runs", run), reason=reason, request_id=request_id())
         return await self._run(lambda timeout: self._runs().CancelRun(request, timeout=timeout))
 
     async def pause(self, run: str | Run, reason: str = "") -> Run:
         """Holds back everything that has not begun."""
-        request = pb.PauseRunRequest(name=self._name("runs", run), reason=reason, request_id=_request_id())
+        request = pb.PauseRunRequest(name=self._name("runs", run), reason=reason, request_id=request_id())
         return await self._run(lambda timeout: self._runs().PauseRun(request, timeout=timeout))
 
     async def resume(self, run: str | Run) -> Run:
         """Lets a paused run go on."""
-        request = pb.ResumeRunRequest(name=self._name("runs", run), request_id=_request_id())
+        request = pb.ResumeRunRequest(name=self._name("runs", run), request_id=request_id())
         return await self._run(lambda timeout: self._runs().ResumeRun(request, timeout=timeout))
 
     async def retry(self, run: str | Run) -> Run:
         """Lets a failed run go on from its failed steps."""
-        request = pb.RetryRunRequest(name=self._name("runs", run), request_id=_request_id())
+        request = pb.RetryRunRequest(name=self._name("runs", run), request_id=request_id())
         return await self._run(lambda timeout: self._runs().RetryRun(request, timeout=timeout))
 
     async def signal(self, run: str | Run, signal: str, payload: Any = None) -> Run:
-        """Records a signal in the run's history."""
+        """Sends a signal to a run: it ends the oldest step that waits for one of this name, or is kept for the first.
+
+        For the whole mesh there is `raise_signal`.
+        """
         request = pb.SignalRunRequest(
             name=self._name("runs", run),
             signal=signal,
             payload=await self._payload(payload),
-            request_id=_request_id(),
+            request_id=request_id(),
         )
         return await self._run(lambda timeout: self._runs().SignalRun(request, timeout=timeout))
 
@@ -171,13 +187,25 @@ class Client:
 
     # Decisions.
 
-    async def decisions(self, *, run: str | Run | None = None, state: str = "OPEN") -> list[Decision]:
-        """Decisions in a state ("" for all), newest first, of one run or of all."""
+    async def decisions(
+        self,
+        *,
+        run: str | Run | None = None,
+        state: str = "OPEN",
+        kind: str = "",
+        project: str | Project | None = None,
+    ) -> list[Decision]:
+        """Decisions in a state ("" for all), newest first, of one run, of one project or of all.
+
+        `kind` is "CHOICE" for those of steps, "CLARIFICATION" for questions before or within a step, or "" for both.
+        """
         request = decision_pb.ListDecisionsRequest(
             parent=self._parent,
-            page_size=_PAGE,
-            run="" if run is None else self._name("runs", run),
-            state=_decision_state(state),
+            page_size=PAGE,
+            run=self._name_or_none("runs", run),
+            state=number_of("state", decision_pb.DecisionState, "DECISION_STATE_", state),
+            kind=number_of("kind", decision_pb.DecisionKind, "DECISION_KIND_", kind),
+            project=self._name_or_none("projects", project),
         )
         found: list[Decision] = []
         while True:
@@ -194,57 +222,18 @@ class Client:
             option=option,
             form=None if form is None else await self._payload(form),
             answered_by=by,
-            request_id=_request_id(),
+            request_id=request_id(),
         )
         answer = await self._call(lambda timeout: self._decisions().AnswerDecision(request, timeout=timeout))
         return await decision_from(answer, self._blobs)
 
     # What they share.
 
-    async def _call(self, attempt: Callable[[float], Awaitable[_T]]) -> _T:
-        end = time.monotonic() + self._timeout
-        waits = pauses(0.1, 5.0)
-        while True:
-            try:
-                return await attempt(max(end - time.monotonic(), 0.001))
-            except grpc.aio.AioRpcError as error:
-                pause = next(waits)
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() + pause > end:
-                    raise from_rpc(error) from error
-            await asyncio.sleep(pause)
-
     async def _run(self, attempt: Callable[[float], Awaitable[Any]]) -> Run:
         return await run_from(await self._call(attempt), self._blobs)
-
-    async def _payload(self, value: Any) -> Payload:
-        return await self._blobs.payload(encode(value))
-
-    def _name(self, collection: str, item: str | Run | Workflow) -> str:
-        name = item if isinstance(item, str) else item.name
-        return name if "/" in name else f"{self._parent}/{collection}/{name}"
 
     def _runs(self) -> Any:
         return OrchestratorServiceStub(self._open())
 
     def _decisions(self) -> Any:
         return DecisionServiceStub(self._open())
-
-    def _open(self) -> grpc.aio.Channel:
-        if self._channel is None:
-            self._channel = connect(self._address)
-        return self._channel
-
-
-def _decision_state(state: str) -> Any:
-    try:
-        return decision_pb.DecisionState.Value(f"DECISION_STATE_{state.upper() or 'UNSPECIFIED'}")
-    except ValueError:
-        raise ValueError(f"state: {state.upper()!r} is none of OPEN, ANSWERED, EXPIRED, CANCELLED or empty") from None
-
-
-def _request_id() -> str:
-    return str(uuid.uuid4())
-
-
-def _duration(seconds: float) -> Duration:
-    return Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))

@@ -2,8 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Coroutine, Generator
-from datetime import datetime
+from collections.abc import Awaitable, Coroutine, Generator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
 from consort._gen.agent.v1.agent_service_pb2 import LogLevel, LogLine, Note, Progress, StepReport
@@ -12,6 +12,7 @@ from consort._net import now, to_datetime
 from consort._outbox import Lease, Outbox
 from consort._values import Blobs, encode
 from consort.errors import MAX_MESSAGE, cut
+from consort.question import Clarification, asking
 
 Level = Literal["debug", "info", "warn", "error"]
 _LEVELS = {
@@ -37,18 +38,22 @@ class Task:
 
     `name` is `namespaces/{namespace}/runs/{uuid}/steps/{step}/attempts/{n}`, `input` the step's `with` as plain Python
     values, `attempt` counts from 1, and `idempotency_key` is equal for all attempts of the step: hand it to receivers
-    that can tell repeats. `cancelled` turns true when the answer no longer matters; an async handler is cancelled as an
-    asyncio task is, a plain one should look at `cancelled` now and then and return.
+    that can tell repeats. `cancelled` turns true when the answer no longer matters; an async handler is cancelled as
+    an asyncio task is, a plain one should look at `cancelled` now and then and return. `clarifications` is what people
+    have answered to questions about this step, in the order of the questions: those of `ask` and that of the step's
+    `clarify`.
 
     `progress`, `log` and `note` are awaited in async handlers. In plain handlers they are called without `await` and
     return when the report is queued. They wait while 4 MiB of reports are queued, and do nothing once the task is
     cancelled.
     """
 
-    __slots__ = ("_assignment", "_desk", "_handle", "cancelled", "input", "lease")
+    __slots__ = ("_assignment", "_desk", "_handle", "_told", "cancelled", "clarifications", "input", "lease")
 
     def __init__(self, assignment: Assignment, desk: Desk) -> None:
         self.input: Any = None
+        self.clarifications: tuple[Clarification, ...] = ()
+        self._told: set[int] = set()
         self.cancelled = False
         self.lease: Lease = (assignment.task, assignment.lease_token)
         self._assignment = assignment
@@ -84,6 +89,36 @@ class Task:
     def deadline(self) -> datetime | None:
         """When the attempt is taken as failed, in UTC; None if never."""
         return to_datetime(self._assignment.deadline) if self._assignment.HasField("deadline") else None
+
+    def ask(
+        self,
+        title: str,
+        *,
+        options: Sequence[str] = (),
+        form: Mapping[str, Any] | None = None,
+        deadline: float | timedelta | None = None,
+        default: str = "",
+        description: str = "",
+    ) -> Clarification:
+        """Asks a person, and ends the handler until somebody has answered.
+
+        The first time it raises what must leave the handler (`except Exception` lets it pass): the question goes to the
+        mesh, the step is BLOCKED, and this attempt is over without a failure. When the question is answered the step is
+        handed out again, to any worker of the agent; the handler begins anew, and now this call returns the answer. So
+        what a handler does before it asks is done again, and a question is known by its title: the second call with the
+        same title returns the second answer to it, or asks again. Call it without `await`, in plain handlers too.
+
+        `title` has 1 to 1,000 characters, `description` is Markdown of at most 64 KiB. There are at most 100 `options`;
+        none means the single option `answer`, which makes sense with a `form`, the JSON Schema of what goes with the
+        answer. After `deadline`, in seconds or as a timedelta, the option `default` is taken, or the step fails if
+        there is none; without a deadline it waits for ever. ValueError names what is wrong about any of them.
+        """
+        question = asking(title, description, options, form, deadline, default)
+        for number, known in enumerate(self.clarifications):
+            if known.title == title and number not in self._told:
+                self._told.add(number)
+                return known
+        raise question
 
     def progress(self, fraction: float, text: str = "") -> Awaitable[None]:
         """Says how far the task is, from 0 to 1. ValueError outside of that."""

@@ -12,7 +12,7 @@ from google.rpc.status_pb2 import Status
 
 from consort._gen.blob.v1.payload_pb2 import Payload
 from consort._gen.decision.v1 import decision_service_pb2 as decision_pb
-from consort._gen.orchestrator.v1 import run_event_pb2, run_pb2, workflow_pb2
+from consort._gen.orchestrator.v1 import orchestrator_service_pb2, run_event_pb2, run_pb2, workflow_pb2
 from consort._net import to_datetime
 from consort._values import Blobs, decode_inline
 from consort.errors import status_code
@@ -55,7 +55,8 @@ class Step:
 class Run:
     """A run: `name` is `namespaces/{namespace}/runs/{uuid}`, `state` such as "SUCCEEDED".
 
-    `sequence` is the number of its last event. `steps` is filled by `get` and `wait`.
+    `sequence` is the number of its last event. `steps` is filled by `get` and `wait`. `project` is the name of the
+    project it belongs to, or empty.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Run:
     end_time: datetime | None
     labels: dict[str, str]
     steps: tuple[Step, ...]
+    project: str
 
     @property
     def is_over(self) -> bool:
@@ -94,7 +96,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A question to a person: `state` is such as "OPEN", `form` the JSON Schema that goes with an answer, or None."""
+    """A question to a person: `state` is such as "OPEN", `form` the JSON Schema that goes with an answer, or None.
+
+    `kind` is "CHOICE" for a step that decides, "CLARIFICATION" for a step that cannot go on; `project` is the name of
+    its run's project, or empty.
+    """
 
     name: str
     run: str
@@ -109,6 +115,29 @@ class Decision:
     option: str
     answer: Any
     answered_by: str
+    kind: str
+    project: str
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A schedule of a workflow: number `index` of its definition, counted from 0.
+
+    `cron` is such as "0 7 * * MON", read in `timezone`. `overlap` is "skip", "allow", "cancel" or "queue", `catch_up`
+    "none", "last" or "all". `last_run` is the run it last started, or empty; `skipped` counts the times it started
+    none.
+    """
+
+    workflow: str
+    index: int
+    cron: str
+    timezone: str
+    overlap: str
+    catch_up: str
+    next_time: datetime | None
+    last_time: datetime | None
+    last_run: str
+    skipped: int
 
 
 def workflow_from(message: workflow_pb2.Workflow) -> Workflow:
@@ -127,10 +156,11 @@ async def run_from(message: run_pb2.Run, blobs: Blobs) -> Run:
         inputs=await blobs.value(message.inputs),
         output=await blobs.value(message.output),
         error=_failure(message.error) if message.HasField("error") else None,
-        create_time=_time(message, "create_time"),
-        end_time=_time(message, "end_time"),
+        create_time=time_of(message, "create_time"),
+        end_time=time_of(message, "end_time"),
         labels=dict(message.labels),
         steps=tuple([await _step(step, blobs) for step in message.steps]),
+        project=message.project,
     )
 
 
@@ -151,7 +181,7 @@ async def event_from(message: run_event_pb2.RunEvent, blobs: Blobs) -> Event:
     """The record of an event; large values are downloaded."""
     kind = message.WhichOneof("fact") or ""
     fact = await _plain(getattr(message, kind), blobs) if kind else {}
-    return Event(message.run, message.sequence, _time(message, "time"), message.step, kind, fact)
+    return Event(message.run, message.sequence, time_of(message, "time"), message.step, kind, fact)
 
 
 async def decision_from(message: decision_pb.Decision, blobs: Blobs) -> Decision:
@@ -165,11 +195,29 @@ async def decision_from(message: decision_pb.Decision, blobs: Blobs) -> Decision
         options=tuple(message.options),
         form=await blobs.value(message.form),
         default_option=message.default_option,
-        deadline=_time(message, "deadline"),
+        deadline=time_of(message, "deadline"),
         state=decision_pb.DecisionState.Name(message.state).removeprefix("DECISION_STATE_"),
         option=message.option,
         answer=await blobs.value(message.answer),
         answered_by=message.answered_by,
+        kind=decision_pb.DecisionKind.Name(message.kind).removeprefix("DECISION_KIND_"),
+        project=message.project,
+    )
+
+
+def schedule_from(message: orchestrator_service_pb2.Schedule) -> Schedule:
+    """The record of a schedule."""
+    return Schedule(
+        workflow=message.workflow,
+        index=message.index,
+        cron=message.cron,
+        timezone=message.timezone,
+        overlap=message.overlap,
+        catch_up=message.catch_up,
+        next_time=time_of(message, "next_time"),
+        last_time=time_of(message, "last_time"),
+        last_run=message.last_run,
+        skipped=message.skipped,
     )
 
 
@@ -177,7 +225,8 @@ def _failure(status: Status) -> Failure:
     return Failure(status_code(status.code).name, status.message)
 
 
-def _time(message: Message, field: str) -> datetime | None:
+def time_of(message: Message, field: str) -> datetime | None:
+    """The time in a field of a message; None if it is absent."""
     return to_datetime(getattr(message, field)) if message.HasField(field) else None
 
 

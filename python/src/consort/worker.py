@@ -75,8 +75,8 @@ class Worker:
         """Registers the decorated function as the handler of an agent, and returns it unchanged.
 
         The function may be async, or plain: then it runs in a thread. It takes the Task, fields of the input by their
-        names, or both, and returns any value that JSON can say, or a dataclass. Left out, `description` is the first
-        line of its docstring. ValueError if the name is taken or malformed, or no slots of its type are offered;
+        names, or both, and returns any value that JSON can say, a dataclass, or a Plan. Left out, `description` is the
+        first line of its docstring. ValueError if the name is taken or malformed, or no slots of its type are offered;
         TypeError if the function's parameters cannot be given by name.
         """
         _checked("agent", name)

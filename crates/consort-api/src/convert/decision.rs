@@ -1,8 +1,9 @@
 //! Decisions.
 
-use consort_core::ports::{DecisionRow, DecisionState};
+use consort_core::ports::{DecisionKind, DecisionRow, DecisionState};
 use consort_proto::decision as wire;
 
+use super::run::project_of;
 use super::{payload, timestamp};
 use crate::names;
 
@@ -13,6 +14,10 @@ pub(crate) fn decision(row: &DecisionRow) -> wire::Decision {
         DecisionState::Answered => wire::DecisionState::Answered,
         DecisionState::Expired => wire::DecisionState::Expired,
         DecisionState::Cancelled => wire::DecisionState::Cancelled,
+    };
+    let kind = match row.kind {
+        DecisionKind::Choice => wire::DecisionKind::Choice,
+        DecisionKind::Clarification => wire::DecisionKind::Clarification,
     };
     wire::Decision {
         name: names::of(&row.namespace, "decisions", row.id),
@@ -30,5 +35,7 @@ pub(crate) fn decision(row: &DecisionRow) -> wire::Decision {
         answer: row.form.as_ref().map(payload),
         answered_by: row.answered_by.clone().unwrap_or_default(),
         close_time: row.closed_at.map(timestamp),
+        kind: kind as i32,
+        project: project_of(&row.namespace, row.project.as_deref()),
     }
 }

@@ -3,19 +3,22 @@
 mod decision;
 mod event;
 mod payload;
+mod project;
 mod registry;
 mod run;
 mod run_event;
 mod worker;
 
 pub(crate) use decision::decision;
-pub(crate) use event::{dead_letter, event, json_of};
+pub(crate) use event::{buried_event, dead_letter, event, group, json_of};
 pub(crate) use payload::{Values, payload};
+pub(crate) use project::{project, project_row, schedule, signal};
 pub(crate) use registry::{agent, agent_task, worker};
 pub(crate) use run::{run, run_row, run_state_from, workflow};
 pub(crate) use run_event::run_events;
 pub(crate) use worker::{
     At, ack, answer_failure, assignment, cancel, kept_report, lease, lease_ref, live_report, progress, progress_report,
+    question,
 };
 
 use consort_core::Millis;

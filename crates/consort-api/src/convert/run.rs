@@ -1,5 +1,6 @@
 //! Runs, steps and workflows.
 
+use consort_core::event::{Cause, Trigger};
 use consort_core::ports::{RunRow, WorkflowRow};
 use consort_core::run::{RunState, StepState};
 use consort_core::workflow::Workflow;
@@ -26,7 +27,29 @@ pub(crate) fn run(view: &RunView, with_steps: bool) -> wire::Run {
         parent: view.parent.map(|parent| names::of_run(&view.namespace, parent)).unwrap_or_default(),
         steps: if with_steps { view.steps.iter().map(step).collect() } else { Vec::new() },
         labels: view.labels.clone().into_iter().collect(),
+        project: project_of(&view.namespace, view.project.as_deref()),
+        trigger: view.cause.as_ref().map(|cause| trigger(&view.namespace, cause)),
     }
+}
+
+/// The name of a run's project; empty if it has none.
+pub(crate) fn project_of(namespace: &str, id: Option<&str>) -> String {
+    id.map(|id| names::of(namespace, "projects", id)).unwrap_or_default()
+}
+
+/// What started a run.
+pub(crate) fn trigger(namespace: &str, cause: &Cause) -> wire::Trigger {
+    use wire::trigger::Kind;
+    let kind = match &cause.trigger {
+        Trigger::Schedule { at } => Kind::Schedule(wire::ScheduleTrigger { schedule_time: Some(timestamp(*at)) }),
+        Trigger::Event { event_id, event_type } => {
+            Kind::Event(wire::EventTrigger { event_id: event_id.to_string(), event_type: event_type.clone() })
+        }
+        Trigger::Signal { signal } => {
+            Kind::Signal(wire::SignalTrigger { signal: names::of(namespace, "signals", signal) })
+        }
+    };
+    wire::Trigger { kind: Some(kind) }
 }
 
 /// A run as it is listed: without inputs, output and steps.
@@ -43,6 +66,7 @@ pub(crate) fn run_row(row: &RunRow) -> wire::Run {
         end_time: row.ended_at.map(timestamp),
         parent: row.parent.map(|parent| names::of_run(&row.namespace, parent)).unwrap_or_default(),
         labels: row.labels.clone().into_iter().collect(),
+        project: project_of(&row.namespace, row.project.as_deref()),
         ..Default::default()
     }
 }

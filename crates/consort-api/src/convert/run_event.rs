@@ -1,10 +1,11 @@
 //! The facts of a run's history.
 
-use consort_core::event::{Fact, Record};
+use consort_core::event::{DecisionRequested, Fact, Record};
 use consort_core::{Error, StepKey};
 use consort_proto::orchestrator as wire;
 use wire::run_event::Fact as Wire;
 
+use super::run::{project_of, trigger};
 use super::{kept_report, payload, rpc_status, timestamp};
 use crate::names;
 
@@ -38,6 +39,9 @@ fn fact(fact: Fact, namespace: &str) -> Wire {
             parent: started.parent.as_ref().map(|p| names::of_run(namespace, p.run)).unwrap_or_default(),
             parent_step: started.parent.as_ref().map(|p| p.step.to_string()).unwrap_or_default(),
             labels: started.labels.into_iter().collect(),
+            project: project_of(namespace, started.project.as_ref().map(|project| &*project.id)),
+            trigger: started.cause.as_ref().map(|cause| trigger(namespace, cause)),
+            plan: started.plan.as_ref().map(payload),
         }),
         Fact::RunPaused { reason } => Wire::RunPaused(wire::RunPaused { reason }),
         Fact::RunResumed => Wire::RunResumed(wire::RunResumed {}),
@@ -83,15 +87,7 @@ fn fact(fact: Fact, namespace: &str) -> Wire {
             Wire::StepExpanded(wire::StepExpanded { items: items as i32, list: Some(payload(&list)) })
         }
         Fact::WaitStarted { until } => Wire::WaitStarted(wire::WaitStarted { until: Some(timestamp(until)) }),
-        Fact::DecisionRequested(asked) => Wire::DecisionRequested(wire::DecisionRequested {
-            decision: decision(asked.decision),
-            title: asked.title,
-            description: asked.description,
-            options: asked.options,
-            form: asked.form.as_ref().map(payload),
-            deadline: asked.deadline.map(timestamp),
-            default_option: asked.default.unwrap_or_default(),
-        }),
+        Fact::DecisionRequested(asked) => Wire::DecisionRequested(question(asked, namespace)),
         Fact::DecisionAnswered { decision: id, option, form, by } => Wire::DecisionAnswered(wire::DecisionAnswered {
             decision: decision(id),
             option,
@@ -103,6 +99,39 @@ fn fact(fact: Fact, namespace: &str) -> Wire {
             workflow: workflow(&id),
             revision: revision as i64,
         }),
+        Fact::StepIterated { iteration } => Wire::StepIterated(wire::StepIterated { iteration: iteration as i32 }),
+        Fact::SignalAwaited { signal, until } => {
+            Wire::SignalAwaited(wire::SignalAwaited { signal, until: until.map(timestamp) })
+        }
+        Fact::RunCompensating { step, error, goto } => Wire::RunCompensating(wire::RunCompensating {
+            failed_step: step.to_string(),
+            error: Some(rpc_status(&error)),
+            goto_step: goto.to_string(),
+        }),
+        Fact::ClarificationRequested { question: asked, attempt, .. } => {
+            let question = Some(question(asked, namespace));
+            Wire::ClarificationRequested(wire::ClarificationRequested { question, attempt: attempt as i32 })
+        }
+        Fact::ClarificationAnswered { decision: id, option, form, by } => {
+            let (decision, form) = (decision(id), form.as_ref().map(payload));
+            let answer = wire::DecisionAnswered { decision, option, form, answered_by: by };
+            Wire::ClarificationAnswered(wire::ClarificationAnswered { answer: Some(answer) })
+        }
+        Fact::EventEmitted { event_id, event_type } => {
+            Wire::EventEmitted(wire::EventEmitted { event_id: event_id.to_string(), event_type })
+        }
+    }
+}
+
+fn question(asked: DecisionRequested, namespace: &str) -> wire::DecisionRequested {
+    wire::DecisionRequested {
+        decision: names::of(namespace, "decisions", asked.decision),
+        title: asked.title,
+        description: asked.description,
+        options: asked.options,
+        form: asked.form.as_ref().map(payload),
+        deadline: asked.deadline.map(timestamp),
+        default_option: asked.default.unwrap_or_default(),
     }
 }
 

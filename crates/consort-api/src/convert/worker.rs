@@ -1,7 +1,8 @@
 //! What travels between the mesh and a worker.
 
-use consort_core::Error;
 use consort_core::event::Report;
+use consort_core::run::{Clarified, Question};
+use consort_core::{Data, Error, Json};
 use consort_engine::{Ack, Assignment, Cancel, LeaseRef, LiveReport, Progress, TaskFailure, TaskReport};
 use consort_proto::agent as wire;
 use consort_proto::google::rpc;
@@ -27,6 +28,78 @@ pub(crate) fn assignment(task: &Assignment) -> wire::Assignment {
         attempt: lease.attempt as i32,
         deadline: task.deadline.map(timestamp),
         workflow: task.workflow.to_string(),
+        clarifications: task.clarified.iter().map(clarification).collect(),
+    }
+}
+
+fn clarification(answered: &Clarified) -> wire::Clarification {
+    wire::Clarification {
+        title: answered.title.clone(),
+        option: answered.option.clone(),
+        form: answered.form.as_ref().map(payload),
+        answered_by: answered.by.clone(),
+    }
+}
+
+/// Longest description, options, and longest option of a question.
+const DESCRIPTION: usize = 64 * 1024;
+const OPTIONS: usize = 100;
+const OPTION: usize = 1_000;
+
+/// Reads a worker's question.
+pub(crate) async fn question(values: &Values, field: &str, given: Option<wire::Question>) -> Result<Question, Error> {
+    let Some(given) = given else {
+        return Err(Error::bad_field(field, "is absent; give at least its title"));
+    };
+    let at = |name: &str| format!("{field}.{name}");
+    if given.title.trim().is_empty() {
+        return Err(Error::bad_field(at("title"), "is empty; give the question that a person reads"));
+    }
+    request::text(&at("title"), &given.title, 1_000)?;
+    if given.description.len() > DESCRIPTION {
+        let found = given.description.len();
+        return Err(Error::bad_field(at("description"), format!("has {found} bytes; give at most {DESCRIPTION}")));
+    }
+    let options = if given.options.is_empty() { vec!["answer".to_owned()] } else { given.options };
+    if options.len() > OPTIONS {
+        let found = options.len();
+        return Err(Error::bad_field(at("options"), format!("there are {found}; give at most {OPTIONS}")));
+    }
+    for (index, option) in options.iter().enumerate() {
+        let here = format!("{field}.options[{index}]");
+        request::text(&here, option, OPTION)?;
+        if option.trim().is_empty() || options[..index].contains(option) {
+            return Err(Error::bad_field(here, "is empty or there twice; give each option a text of its own"));
+        }
+    }
+    let default = (!given.default_option.is_empty()).then_some(given.default_option);
+    if let Some(default) = default.as_ref().filter(|default| !options.contains(default)) {
+        let shown = names::shown(default);
+        return Err(Error::bad_field(
+            at("default_option"),
+            format!("`{shown}` is not one of the options; give one of them"),
+        ));
+    }
+    let deadline = request::duration(&at("deadline"), given.deadline.as_ref())?;
+    if default.is_some() && deadline.is_none() {
+        let said = "is what the deadline chooses, but there is no deadline; give one, or no default";
+        return Err(Error::bad_field(at("default_option"), said));
+    }
+    let form = match given.form {
+        None => None,
+        given => Some(schema(&at("form"), values.take_inline(&at("form"), given).await?)?),
+    };
+    Ok(Question { title: given.title, description: given.description, options, form, deadline, default })
+}
+
+/// A form's schema, which must be one.
+fn schema(field: &str, given: Data) -> Result<Json, Error> {
+    let Data::Inline(json) = given else {
+        return Err(Error::bad_field(field, "is a blob; give the JSON Schema itself"));
+    };
+    match consort_core::workflow::check_schema(&json.value()) {
+        Ok(()) => Ok(json),
+        Err(why) => Err(Error::bad_field(field, format!("is not a JSON Schema: {why}; see json-schema.org"))),
     }
 }
 

@@ -3,6 +3,7 @@
 // A test may unwrap: a panic is how it fails.
 #![allow(clippy::unwrap_used)]
 
+mod fuzz;
 mod hostile;
 mod runs;
 mod server;

@@ -77,7 +77,7 @@ async fn a_run_is_started_done_watched_and_paged() {
     let lease = LeaseRef { task: task.task, lease_token: task.lease_token };
     // More than 64 KiB: what is answered is its name.
     let output = json(&format!("\"{}\"", "x".repeat(70_000)));
-    let completed = vec![Completed { lease: Some(lease.clone()), output: Some(output) }];
+    let completed = vec![Completed { lease: Some(lease.clone()), output: Some(output), plan: String::new() }];
     say.unbounded_send(ConnectRequest { completed, ..Default::default() }).unwrap();
     let ack = loop {
         let frame = soon(frames.message()).await.unwrap().unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use consort_api::{ApiOptions, Limits, bind, serve};
-use consort_bus::Bus;
+use consort_bus::{Bus, Groups};
 use consort_engine::{Engine, Options};
 use consort_store::MemoryStore;
 use tokio::task::JoinHandle;
@@ -33,15 +33,16 @@ impl Server {
     pub(crate) async fn start(limits: Limits) -> Server {
         let store = Arc::new(MemoryStore::new());
         let bus = Bus::new(store.clone()).await.unwrap();
+        let stop = CancellationToken::new();
+        let groups = Groups::new(bus.clone(), store.clone(), "test", stop.clone());
         let (engine, service) = Engine::open(store, Arc::new(bus.clone()), Options::default()).await.unwrap();
         let engine_stop = CancellationToken::new();
         tokio::spawn(service.run(engine_stop.clone()));
 
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.address();
-        let stop = CancellationToken::new();
         let options = ApiOptions { server: "test".into(), limits };
-        let serving = serve(listener, options, engine, bus, stop.clone());
+        let serving = serve(listener, options, engine, bus, groups, stop.clone());
         let ended = tokio::spawn(async { serving.await.unwrap() });
         Server { address, stop, ended, engine_stop }
     }

@@ -1,19 +1,18 @@
-//! What can begin, begins: steps whose needs are over, items of a `for_each`, and the end of the run.
+//! What can begin, begins: steps whose needs are over, items of a `for_each`, iterations of a `while`, what a signal or an answer
+//! sets free, and the end of the run.
 
 use std::sync::Arc;
 
-use super::scope::RunScope;
+use super::scope::{Round, RunScope};
 use super::state::{Place, Run, StepState};
-use super::{Child, Context, MAX_DEPTH, MAX_ITEMS, Transition};
+use super::{Context, MAX_ITEMS, Transition};
 use crate::data::{Data, Json};
 use crate::error::Error;
-use crate::event::{Code, DecisionRequested, Fact, Failure};
-use crate::ids::Millis;
-use crate::ports::DecisionState;
-use crate::workflow::{Action, Decide, EvalError, parse_duration};
+use crate::event::{Code, Fact, Failure};
+use crate::workflow::EvalError;
 
 /// Whether a step or item could begin.
-enum Begun {
+pub(super) enum Begun {
     Yes,
     /// Something is missing; it stays where it was.
     NotYet,
@@ -24,7 +23,7 @@ impl Run {
         if self.s.paused {
             return Ok(());
         }
-        let mut held = Vec::new();
+        let (mut held, mut waiting) = (Vec::new(), Vec::new());
         loop {
             if self.s.state.is_over() {
                 return Ok(());
@@ -33,6 +32,11 @@ impl Run {
                 if let Begun::NotYet = self.begin_step(step, cx, t)? {
                     held.push(step);
                 }
+            } else if let Some(place) = self.d.resume.pop_first() {
+                if let Begun::NotYet = self.resume(place, cx, t)? {
+                    waiting.push(place);
+                }
+            } else if self.take_signal(cx, t)? {
             } else if let Some(step) = self.d.refill.pop_first() {
                 if let Begun::NotYet = self.refill(step, cx, t)? {
                     held.push(step);
@@ -42,13 +46,38 @@ impl Run {
             }
         }
         for step in held {
+            // A failure elsewhere may have ended it meanwhile.
+            if self.s.steps[step].unit.state.is_over() {
+                continue;
+            }
             if self.s.steps[step].items.is_some() {
                 self.d.refill.insert(step);
             } else {
                 self.d.runnable.insert(step);
             }
         }
-        if self.d.left == 0 { self.succeed(cx, t) } else { Ok(()) }
+        waiting.retain(|place| self.at(*place).state == StepState::Blocked);
+        self.d.resume.extend(waiting);
+        match self.s.failing.clone() {
+            _ if self.d.left > 0 => Ok(()),
+            // The compensation is over.
+            Some(failing) => self.fail_run(Some(failing.step), failing.error, cx, t),
+            None => self.succeed(cx, t),
+        }
+    }
+
+    /// Gives the oldest signal that somebody waits for to the first who does.
+    fn take_signal(&mut self, cx: &Context<'_>, t: &mut Transition) -> Result<bool, Error> {
+        let wanted = |place: &&Place| {
+            let signal = self.at(**place).signal.as_ref();
+            signal.is_some_and(|signal| self.s.signals.contains_key(signal))
+        };
+        let Some(place) = self.d.awaiting.iter().find(wanted).copied() else { return Ok(false) };
+        let signal = self.at(place).signal.as_ref().and_then(|signal| self.s.signals.get(signal));
+        let Some(output) = signal.and_then(|waiting| waiting.front()).cloned() else { return Ok(false) };
+        let key = self.key(place);
+        self.emit(Some(key), Fact::StepSucceeded { token: None, attempt: 0, output }, cx, t)?;
+        Ok(true)
     }
 
     fn begin_step(&mut self, step: usize, cx: &Context<'_>, t: &mut Transition) -> Result<Begun, Error> {
@@ -56,7 +85,7 @@ impl Run {
         let spec = &definition.steps[step];
         let place = Place { step, item: None };
         let key = self.key(place);
-        let scope = RunScope { run: self, item: None, blobs: cx.blobs };
+        let scope = self.scope(cx);
         match &spec.condition {
             None => {
                 let skipped = spec.needs.iter().find(|&&n| self.s.steps[n].unit.state == StepState::Skipped);
@@ -79,7 +108,11 @@ impl Run {
                 Err(error) => return self.not_evaluated(place, error, cx, t),
             },
         }
-        let Some(for_each) = &spec.for_each else { return self.begin_unit(place, None, cx, t) };
+        if spec.repeat.is_some() {
+            self.emit(Some(key), Fact::StepIterated { iteration: 0 }, cx, t)?;
+            return Ok(Begun::Yes);
+        }
+        let Some(for_each) = &spec.for_each else { return self.begin_unit(place, Round::Once, cx, t) };
         let list = for_each.list.eval(&scope).and_then(|list| scope.list(&list).map(|items| (list, items)));
         match list {
             Ok((list, items)) if items.len() <= MAX_ITEMS => {
@@ -103,15 +136,15 @@ impl Run {
         let whole = Place { step, item: None };
         while self.d.in_hand.get(&step).copied().unwrap_or(0) < limit {
             let Some(item) = self.d.todo.get(&step).and_then(|todo| todo.first().copied()) else { break };
-            let items = match self.items_of(step, cx) {
-                Ok(items) => items,
+            let place = Place { step, item: Some(item) };
+            let round = match self.round(place, cx) {
+                Ok(round) => round,
                 Err(error) => return self.not_evaluated(whole, error, cx, t),
             };
-            let place = Place { step, item: Some(item) };
-            if let Begun::NotYet = self.begin_unit(place, items.get(item as usize).cloned(), cx, t)? {
+            if let Begun::NotYet = self.begin_unit(place, round, cx, t)? {
                 return Ok(Begun::NotYet);
             }
-            if self.s.state.is_over() {
+            if self.at(whole).state.is_over() {
                 return Ok(Begun::Yes);
             }
         }
@@ -120,6 +153,9 @@ impl Run {
         self.d.refill.remove(&step);
         if over < all {
             return Ok(Begun::Yes);
+        }
+        if definition.steps[step].repeat.is_some() {
+            return self.iterate_or_end(step, all, cx, t);
         }
         match self.collect(step, cx) {
             Ok(output) => {
@@ -130,12 +166,58 @@ impl Run {
         }
     }
 
+    /// After an iteration of a `while`: another one, or the end of the step.
+    fn iterate_or_end(
+        &mut self,
+        step: usize,
+        iterations: u32,
+        cx: &Context<'_>,
+        t: &mut Transition,
+    ) -> Result<Begun, Error> {
+        let definition = Arc::clone(&self.definition);
+        let whole = Place { step, item: None };
+        let Some(repeat) = &definition.steps[step].repeat else { return Ok(Begun::Yes) };
+        let last = self.at(Place { step, item: Some(iterations - 1) }).output.clone().unwrap_or_else(Data::null);
+        let scope = RunScope { round: Round::Iteration(last.clone(), iterations - 1), ..self.scope(cx) };
+        let again = match repeat.condition.eval_bool(&scope) {
+            Ok(again) => again,
+            Err(error) => return self.not_evaluated(whole, error, cx, t),
+        };
+        let key = self.key(whole);
+        if !again {
+            self.emit(Some(key), Fact::StepSucceeded { token: None, attempt: 0, output: last }, cx, t)?;
+        } else if iterations < repeat.max {
+            self.emit(Some(key), Fact::StepIterated { iteration: iterations }, cx, t)?;
+        } else {
+            let text = format!("`while` is still true after {iterations} iterations, the most that `max` allows");
+            self.fail_step(whole, None, Failure::new(Code::ResourceExhausted, text), cx, t)?;
+        }
+        Ok(Begun::Yes)
+    }
+
+    /// Which time a unit is done.
+    pub(super) fn round(&mut self, place: Place, cx: &Context<'_>) -> Result<Round, EvalError> {
+        let Some(item) = place.item else { return Ok(Round::Once) };
+        if self.definition.steps[place.step].repeat.is_some() {
+            let before = item.checked_sub(1).map(|before| self.at(Place { item: Some(before), ..place }));
+            let last = before.and_then(|unit| unit.output.clone());
+            return Ok(Round::Iteration(last.unwrap_or_else(Data::null), item));
+        }
+        let items = self.items_of(place.step, cx)?;
+        Ok(Round::Item(items.get(item as usize).cloned().unwrap_or_else(Data::null), item))
+    }
+
+    /// What expressions can see that are evaluated once for a step.
+    pub(super) fn scope<'a>(&'a self, cx: &'a Context<'_>) -> RunScope<'a> {
+        RunScope { run: self, round: Round::Once, clarified: None, blobs: cx.blobs }
+    }
+
     fn items_of(&mut self, step: usize, cx: &Context<'_>) -> Result<Arc<Vec<Data>>, EvalError> {
         if let Some(items) = self.d.lists.get(&step) {
             return Ok(Arc::clone(items));
         }
         let Some(items) = &self.s.steps[step].items else { return Ok(Arc::default()) };
-        let scope = RunScope { run: self, item: None, blobs: cx.blobs };
+        let scope = self.scope(cx);
         let items = Arc::new(scope.list(&items.list)?);
         self.d.lists.insert(step, Arc::clone(&items));
         Ok(items)
@@ -143,7 +225,7 @@ impl Run {
 
     /// The list of all items' outputs.
     fn collect(&self, step: usize, cx: &Context<'_>) -> Result<Data, EvalError> {
-        let scope = RunScope { run: self, item: None, blobs: cx.blobs };
+        let scope = self.scope(cx);
         let mut missing = Vec::new();
         let mut list = String::from("[");
         for unit in self.s.steps[step].items.iter().flat_map(|items| &items.units) {
@@ -165,104 +247,7 @@ impl Run {
         Ok(Data::Inline(list))
     }
 
-    fn begin_unit(
-        &mut self,
-        place: Place,
-        item: Option<Data>,
-        cx: &Context<'_>,
-        t: &mut Transition,
-    ) -> Result<Begun, Error> {
-        let definition = Arc::clone(&self.definition);
-        let key = self.key(place);
-        let item = item.zip(place.item);
-        let scope = RunScope { run: self, item, blobs: cx.blobs };
-        let fact = match &definition.steps[place.step].action {
-            Action::Agent { agent, with } => with.eval(&scope).map(|input| Fact::StepScheduled {
-                agent: agent.clone(),
-                attempt: self.at(place).attempt + 1,
-                input: Some(input),
-            }),
-            Action::Set { value } => {
-                value.eval(&scope).map(|output| Fact::StepSucceeded { token: None, attempt: 0, output })
-            }
-            Action::Wait { duration } => scope.string(duration).and_then(|text| {
-                let duration = parse_duration(&text).map_err(EvalError::Failed)?;
-                Ok(Fact::WaitStarted { until: cx.now.saturating_add(duration.as_millis() as Millis) })
-            }),
-            Action::Decide(decide) => self.question(place, decide, &scope, cx.now).map(Fact::DecisionRequested),
-            Action::Workflow { workflow, with } => {
-                return match scope.value(with) {
-                    Ok(inputs) => self.begin_child(place, workflow, &inputs, cx, t),
-                    Err(error) => self.not_evaluated(place, error, cx, t),
-                };
-            }
-        };
-        match fact {
-            Ok(fact) => {
-                self.emit(Some(key.clone()), fact, cx, t)?;
-                if let Some(asked) = self.at(place).asked.clone() {
-                    t.decisions.push(self.decision_row(&key, &asked, DecisionState::Open, cx));
-                }
-                Ok(Begun::Yes)
-            }
-            Err(error) => self.not_evaluated(place, error, cx, t),
-        }
-    }
-
-    fn question(
-        &self,
-        place: Place,
-        decide: &Decide,
-        scope: &RunScope<'_>,
-        now: Millis,
-    ) -> Result<DecisionRequested, EvalError> {
-        Ok(DecisionRequested {
-            decision: self.id.decision(&self.key(place), self.at(place).attempt + 1),
-            title: scope.string(&decide.title)?,
-            description: decide.description.as_ref().map_or(Ok(String::new()), |d| scope.string(d))?,
-            options: decide.options.clone(),
-            form: decide.form.clone().map(Data::Inline),
-            deadline: decide.deadline.map(|d| now.saturating_add(d.as_millis() as Millis)),
-            default: decide.default.clone(),
-        })
-    }
-
-    fn begin_child(
-        &mut self,
-        place: Place,
-        workflow: &Arc<str>,
-        inputs: &serde_json::Value,
-        cx: &Context<'_>,
-        t: &mut Transition,
-    ) -> Result<Begun, Error> {
-        let depth = self.s.parent.as_ref().map_or(0, |p| p.depth) + 1;
-        let refused = match cx.workflows.get(workflow) {
-            None => {
-                if !t.needs.workflows.contains(workflow) {
-                    t.needs.workflows.push(workflow.clone());
-                }
-                return Ok(Begun::NotYet);
-            }
-            Some(None) => Failure::new(Code::NotFound, format!("there is no workflow `{workflow}`; apply it first")),
-            Some(Some(_)) if depth > MAX_DEPTH => {
-                Failure::new(Code::ResourceExhausted, format!("child runs are nested more than {MAX_DEPTH} deep"))
-            }
-            Some(Some(Child { revision, definition })) => match definition.inputs.complete(inputs) {
-                Ok(inputs) => {
-                    let key = self.key(place);
-                    let child = self.id.child(&key, self.at(place).attempt + 1);
-                    let fact = Fact::ChildStarted { child, workflow: workflow.clone(), revision: *revision, inputs };
-                    self.emit(Some(key), fact, cx, t)?;
-                    return Ok(Begun::Yes);
-                }
-                Err(violations) => Failure::new(Code::InvalidArgument, Error::bad_fields(violations).message),
-            },
-        };
-        self.fail_step(place, None, refused, cx, t)?;
-        Ok(Begun::Yes)
-    }
-
-    fn not_evaluated(
+    pub(super) fn not_evaluated(
         &mut self,
         place: Place,
         error: EvalError,
@@ -286,15 +271,28 @@ impl Run {
     }
 
     fn succeed(&mut self, cx: &Context<'_>, t: &mut Transition) -> Result<(), Error> {
-        let scope = RunScope { run: self, item: None, blobs: cx.blobs };
+        let scope = self.scope(cx);
         let output = if let Some(template) = &self.definition.output {
             template.eval(&scope)
         } else {
-            let last = self.s.steps.last().and_then(|step| step.unit.output.clone());
-            Ok(last.unwrap_or_else(Data::null))
+            let steps = self.s.steps.iter().zip(&self.definition.steps).rev();
+            let last =
+                steps.filter(|(_, spec)| spec.compensates.is_none()).map(|(step, _)| step.unit.output.clone()).next();
+            Ok(last.flatten().unwrap_or_else(Data::null))
         };
         match output {
-            Ok(output) => self.emit(None, Fact::RunSucceeded { output }, cx, t),
+            Ok(output) => {
+                let definition = Arc::clone(&self.definition);
+                for (step, spec) in definition.steps.iter().enumerate().filter(|(_, spec)| spec.compensates.is_some()) {
+                    let key = self.key(Place { step, item: None });
+                    let reason = format!(
+                        "nothing failed that `{}` would compensate",
+                        definition.steps[spec.compensates.unwrap_or(step)].id
+                    );
+                    self.emit(Some(key), Fact::StepSkipped { reason }, cx, t)?;
+                }
+                self.emit(None, Fact::RunSucceeded { output }, cx, t)
+            }
             Err(EvalError::NeedsBlobs(blobs)) => {
                 t.needs.blobs.extend(blobs);
                 Ok(())

@@ -1,11 +1,17 @@
 //! From events to state: the only code that changes a run.
 
-use std::sync::Arc;
+mod lives;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::MAX_ITEMS;
 use super::restore::Damaged;
-use super::state::{Items, Lease, Place, Run, RunState, StepState, Unit};
-use crate::event::{Entry, Fact};
+use super::state::{Clarified, Clock, Failing, Items, Lease, Place, Run, RunState, StepState, Unit};
+use crate::data::Data;
+use crate::event::{DecisionRequested, Entry, Fact};
 use crate::ids::Millis;
+use crate::workflow::Action;
 
 impl Run {
     /// Applies one event. An error means that the history was not written by [`Run::decide`]; the run must then not be used.
@@ -17,7 +23,7 @@ impl Run {
                 self.apply_to_step(place, &entry.fact, at)?;
             }
         }
-        self.s.sequence += 1;
+        self.s.sequence = self.s.sequence.saturating_add(1);
         self.s.updated_at = at;
         if !self.s.state.is_over() {
             self.s.state = self.live_state();
@@ -43,13 +49,21 @@ impl Run {
         match fact {
             Fact::RunPaused { .. } => self.s.paused = true,
             Fact::RunResumed => self.s.paused = false,
-            Fact::SignalReceived { .. } => {}
+            Fact::SignalReceived { signal, payload } => {
+                self.s.signals.entry(signal.clone()).or_default().push_back(payload.clone());
+            }
+            Fact::RunCompensating { step, error, goto } => {
+                let (step, error, goto) = (step.clone(), error.clone(), goto.clone());
+                self.s.failing = Some(Failing { step, error, goto });
+                self.cancel_rest(at, Run::counts)?;
+                self.derive();
+            }
             Fact::RunCancelled { .. } => {
-                self.cancel_rest(at)?;
+                self.cancel_rest(at, |_, _| false)?;
                 self.end(RunState::Cancelled, at);
             }
             Fact::RunFailed { error, .. } => {
-                self.cancel_rest(at)?;
+                self.cancel_rest(at, |_, _| false)?;
                 self.s.error = Some(error.clone());
                 self.end(RunState::Failed, at);
             }
@@ -67,11 +81,11 @@ impl Run {
         use StepState::{Blocked, Done, Failed, InProgress, Ready, Skipped};
         match fact {
             Fact::StepScheduled { attempt, input, .. } => {
-                self.change(place, Ready)?;
+                self.change(place, Ready, at)?;
                 self.set_timer(place, None);
                 let unit = self.at_mut(place);
                 if *attempt > unit.attempt {
-                    unit.tries += 1;
+                    unit.tries = unit.tries.saturating_add(1);
                 }
                 unit.attempt = *attempt;
                 if input.is_some() {
@@ -79,70 +93,121 @@ impl Run {
                 }
             }
             Fact::StepLeased { worker, session, token, .. } => {
-                self.change(place, InProgress)?;
-                let deadline = self.step(place).timeout.map(|t| at + t.as_millis() as Millis);
+                self.change(place, InProgress, at)?;
+                let deadline = later(at, self.step(place).timeout);
                 self.set_timer(place, deadline);
                 let unit = self.at_mut(place);
                 unit.started_at.get_or_insert(at);
                 unit.lease = Some(Lease { worker: worker.clone(), session: session.clone(), token: *token });
             }
             Fact::StepLeaseLost { .. } => {
-                self.change(place, Blocked)?;
+                self.change(place, Blocked, at)?;
                 self.set_timer(place, None);
                 self.at_mut(place).lease = None;
             }
-            Fact::StepReported { .. } => self.at_mut(place).reports += 1,
+            Fact::StepReported { .. } => {
+                let unit = self.at_mut(place);
+                unit.reports = unit.reports.saturating_add(1);
+            }
             Fact::StepSucceeded { token, output, .. } => {
-                self.change(place, Done)?;
+                self.change(place, Done, at)?;
                 let unit = self.at_mut(place);
                 unit.output = Some(output.clone());
                 unit.honoured = token.or(unit.honoured);
+                if let Some(signal) = unit.signal.take() {
+                    self.d.awaiting.remove(&place);
+                    let waiting = self
+                        .s
+                        .signals
+                        .get_mut(&signal)
+                        .ok_or_else(|| Damaged(format!("there is no signal `{signal}`")))?;
+                    waiting.pop_front();
+                    if waiting.is_empty() {
+                        self.s.signals.remove(&signal);
+                    }
+                }
                 self.over(place, at);
             }
             Fact::StepRetryScheduled { token, error, at: retry_at, .. } => {
-                self.change(place, Blocked)?;
+                self.block(place, at)?;
                 self.set_timer(place, Some(*retry_at));
                 let unit = self.at_mut(place);
                 unit.error = Some(error.clone());
                 unit.honoured = token.or(unit.honoured);
                 unit.lease = None;
+                unit.child = None;
             }
             Fact::StepFailed { token, error, .. } => {
-                self.change(place, Failed)?;
+                if place.item.is_none() {
+                    self.cancel_items(place.step, at)?;
+                }
+                self.change(place, Failed, at)?;
                 let unit = self.at_mut(place);
                 unit.error = Some(error.clone());
                 unit.honoured = token.or(unit.honoured);
+                // What a `while` had come to is kept for those who go on without it.
+                if place.item.is_none() && self.step(place).repeat.is_some() {
+                    let mut last = self.s.steps[place.step].items.iter().flat_map(|items| &items.units).rev();
+                    self.at_mut(place).output = last.find_map(|unit| unit.output.clone());
+                }
                 self.over(place, at);
             }
             Fact::StepSkipped { .. } => {
-                self.change(place, Skipped)?;
+                self.change(place, Skipped, at)?;
                 self.over(place, at);
             }
             Fact::StepExpanded { items, list } => {
                 self.expand(place, *items, list.clone(), at)?;
             }
             Fact::WaitStarted { until } => {
-                self.change(place, Blocked)?;
+                self.change(place, Blocked, at)?;
                 self.set_timer(place, Some(*until));
                 self.at_mut(place).started_at.get_or_insert(at);
             }
-            Fact::DecisionRequested(asked) => {
-                self.change(place, Blocked)?;
-                let timeout = self.step(place).timeout.map(|t| at + t.as_millis() as Millis);
-                self.set_timer(place, [asked.deadline, timeout].into_iter().flatten().min());
+            Fact::StepIterated { iteration } => self.iterate(place, *iteration, at)?,
+            Fact::SignalAwaited { signal, until } => {
+                self.change(place, Blocked, at)?;
+                self.set_timer(place, *until);
+                self.d.awaiting.insert(place);
                 let unit = self.at_mut(place);
-                unit.attempt += 1;
                 unit.started_at.get_or_insert(at);
-                unit.asked = Some(Box::new(asked.clone()));
+                unit.signal = Some(signal.clone());
+            }
+            Fact::DecisionRequested(asked) => {
+                self.ask(place, asked, at)?;
+                let unit = self.at_mut(place);
+                unit.attempt = unit.attempt.saturating_add(1);
+            }
+            Fact::ClarificationRequested { question, token, .. } => {
+                self.ask(place, question, at)?;
+                let unit = self.at_mut(place);
+                unit.questions = unit.questions.saturating_add(1);
+                unit.honoured = token.or(unit.honoured);
             }
             Fact::DecisionAnswered { .. } => self.at_mut(place).asked = None,
-            Fact::ChildStarted { child, .. } => {
-                self.change(place, Blocked)?;
-                let timeout = self.step(place).timeout.map(|t| at + t.as_millis() as Millis);
+            Fact::ClarificationAnswered { decision, option, form, by } => {
+                self.set_timer(place, None);
+                let unit = self.at_mut(place);
+                let asked = unit.asked.take().filter(|asked| asked.decision == *decision);
+                let title = asked.ok_or_else(|| Damaged(format!("nobody asked question {decision}")))?.title;
+                let (option, form, by) = (option.clone(), form.clone(), by.clone());
+                unit.clarified.push(Clarified { decision: *decision, title, option, form, by });
+                self.d.resume.insert(place);
+            }
+            Fact::EventEmitted { .. } => {}
+            Fact::ChildStarted { child, token, .. } => {
+                self.block(place, at)?;
+                let worker = matches!(self.step(place).action, Action::Agent { .. });
+                let timeout = later(at, self.step(place).timeout.filter(|_| !worker));
                 self.set_timer(place, timeout);
                 let unit = self.at_mut(place);
-                unit.attempt += 1;
+                if !worker {
+                    unit.attempt = unit.attempt.saturating_add(1);
+                    unit.tries = unit.tries.saturating_add(1);
+                }
                 unit.started_at.get_or_insert(at);
+                unit.lease = None;
+                unit.honoured = token.or(unit.honoured);
                 unit.child = Some(*child);
             }
             other => return Err(Damaged(format!("{} is not about a step", other.event_type()))),
@@ -150,8 +215,30 @@ impl Run {
         Ok(())
     }
 
+    fn ask(&mut self, place: Place, asked: &DecisionRequested, at: Millis) -> Result<(), Damaged> {
+        self.block(place, at)?;
+        let worker = matches!(self.step(place).action, Action::Agent { .. });
+        let timeout = later(at, self.step(place).timeout.filter(|_| !worker));
+        self.set_timer(place, [asked.deadline, timeout].into_iter().flatten().min());
+        let unit = self.at_mut(place);
+        unit.started_at.get_or_insert(at);
+        unit.lease = None;
+        unit.asked = Some(Box::new(asked.clone()));
+        unit.asked_at = Some(at);
+        Ok(())
+    }
+
+    /// Makes a unit wait; what waited for something else waits on.
+    fn block(&mut self, place: Place, at: Millis) -> Result<(), Damaged> {
+        if self.at(place).state == StepState::Blocked {
+            self.d.resume.remove(&place);
+            return Ok(());
+        }
+        self.change(place, StepState::Blocked, at)
+    }
+
     /// Moves a unit to a state, through the states between that one event passes, each hop checked against the table.
-    fn change(&mut self, place: Place, to: StepState) -> Result<(), Damaged> {
+    fn change(&mut self, place: Place, to: StepState, at: Millis) -> Result<(), Damaged> {
         use StepState::{Blocked, Created, Done, InProgress, Ready};
         let from = self.at(place).state;
         let between: &[StepState] = match (from, to) {
@@ -170,7 +257,10 @@ impl Run {
             now = next;
         }
         if from == Created {
-            self.begun(place);
+            self.begun(place, at);
+        }
+        if from == Blocked {
+            self.d.resume.remove(&place);
         }
         self.count(place, from, false);
         self.count(place, to, true);
@@ -193,20 +283,33 @@ impl Run {
 
     fn set_timer(&mut self, place: Place, timer: Option<Millis>) {
         if let Some(old) = std::mem::replace(&mut self.at_mut(place).timer, timer) {
-            self.d.timers.remove(&(old, place));
+            self.d.timers.remove(&(old, place, Clock::Timer));
         }
         if let Some(new) = timer {
-            self.d.timers.insert((new, place));
+            self.d.timers.insert((new, place, Clock::Timer));
+        }
+    }
+
+    fn set_limit(&mut self, place: Place, limit: Option<Millis>) {
+        if let Some(old) = std::mem::replace(&mut self.at_mut(place).limit, limit) {
+            self.d.timers.remove(&(old, place, Clock::Limit));
+        }
+        if let Some(new) = limit {
+            self.d.timers.insert((new, place, Clock::Limit));
         }
     }
 
     /// What follows when a unit is over: its needs are met for others, or the next item may begin.
     fn over(&mut self, place: Place, at: Millis) {
         self.set_timer(place, None);
+        self.set_limit(place, None);
+        self.d.resume.remove(&place);
+        self.d.awaiting.remove(&place);
         let unit = self.at_mut(place);
         unit.lease = None;
         unit.asked = None;
         unit.child = None;
+        unit.signal = None;
         unit.input = None;
         unit.started_at.get_or_insert(at);
         unit.ended_at = Some(at);
@@ -217,26 +320,49 @@ impl Run {
             self.d.refill.insert(step);
             return;
         }
-        self.d.left -= 1;
+        if self.counts(step) {
+            self.d.left -= 1;
+        }
         self.d.refill.remove(&step);
         self.d.lists.remove(&step);
-        if matches!(self.at(place).state, StepState::Done | StepState::Skipped) {
+        if self.fulfils(step) {
             let definition = Arc::clone(&self.definition);
             for &dependent in &definition.steps[step].dependents {
                 self.d.needs_left[dependent] -= 1;
-                if self.d.needs_left[dependent] == 0 {
+                if self.d.needs_left[dependent] == 0 && self.counts(dependent) {
                     self.d.runnable.insert(dependent);
                 }
             }
         }
     }
 
-    fn expand(&mut self, place: Place, items: u32, list: crate::Data, at: Millis) -> Result<(), Damaged> {
-        self.change(place, StepState::InProgress)?;
+    /// One more iteration of a `while`, as an item that begins when the one before is over.
+    fn iterate(&mut self, place: Place, iteration: u32, at: Millis) -> Result<(), Damaged> {
+        if iteration == 0 {
+            return self.expand(place, 1, Data::null(), at);
+        }
+        let next = self.s.steps[place.step].items.as_ref().map(|items| items.units.len());
+        if place.item.is_some() || next != Some(iteration as usize) || next >= Some(MAX_ITEMS) {
+            return Err(Damaged(format!("iteration {iteration} is not the next one")));
+        }
+        let unit = new_item(&self.s.steps[place.step].unit);
+        let items =
+            self.s.steps[place.step].items.get_or_insert_with(|| Items { list: Data::null(), units: Vec::new() });
+        items.units.push(unit);
+        self.d.todo.entry(place.step).or_default().insert(iteration);
+        self.d.refill.insert(place.step);
+        Ok(())
+    }
+
+    fn expand(&mut self, place: Place, items: u32, list: Data, at: Millis) -> Result<(), Damaged> {
+        if place.item.is_some() || self.s.steps[place.step].items.is_some() || items as usize > MAX_ITEMS {
+            return Err(Damaged(format!("step `{}` cannot get {items} items", self.key(place))));
+        }
+        self.change(place, StepState::InProgress, at)?;
         // From here on the items count, not the step.
         self.d.active -= 1;
         self.at_mut(place).started_at.get_or_insert(at);
-        let units = vec![Unit::default(); items as usize];
+        let units = vec![new_item(self.at(place)); items as usize];
         self.s.steps[place.step].items = Some(Items { list, units });
         self.d.todo.insert(place.step, (0..items).collect());
         self.d.refill.insert(place.step);
@@ -244,9 +370,13 @@ impl Run {
     }
 
     /// What has begun need not be begun.
-    fn begun(&mut self, place: Place) {
+    fn begun(&mut self, place: Place, at: Millis) {
         match place.item {
-            None => drop(self.d.runnable.remove(&place.step)),
+            None => {
+                self.d.runnable.remove(&place.step);
+                let limit = later(at, self.step(place).limit);
+                self.set_limit(place, limit);
+            }
             Some(item) => {
                 if let Some(todo) = self.d.todo.get_mut(&place.step) {
                     todo.remove(&item);
@@ -255,55 +385,14 @@ impl Run {
             }
         }
     }
+}
 
-    fn cancel_rest(&mut self, at: Millis) -> Result<(), Damaged> {
-        for step in 0..self.s.steps.len() {
-            let items = self.s.steps[step].items.as_ref().map_or(0, |i| i.units.len() as u32);
-            let places = (0..items).map(|n| Place { step, item: Some(n) }).chain([Place { step, item: None }]);
-            for place in places {
-                if self.at(place).state.is_over() {
-                    continue;
-                }
-                self.change(place, StepState::Cancelled)?;
-                self.set_timer(place, None);
-                let unit = self.at_mut(place);
-                unit.lease = None;
-                unit.asked = None;
-                unit.child = None;
-                unit.ended_at = Some(at);
-            }
-        }
-        Ok(())
-    }
+/// A moment some time after another one.
+fn later(at: Millis, time: Option<Duration>) -> Option<Millis> {
+    time.map(|time| at.saturating_add(time.as_millis() as Millis))
+}
 
-    fn end(&mut self, state: RunState, at: Millis) {
-        self.s.state = state;
-        self.s.ended_at = Some(at);
-        self.s.deadline = None;
-        self.s.paused = false;
-    }
-
-    /// Gives failed and cancelled units of these steps a new life.
-    fn revive(&mut self, steps: &[Arc<str>], at: Millis) -> Result<(), Damaged> {
-        for id in steps {
-            let step = *self.definition.index.get(id).ok_or_else(|| Damaged(format!("there is no step `{id}`")))?;
-            let run = &mut self.s.steps[step];
-            let reborn = |unit: &mut Unit| {
-                if matches!(unit.state, StepState::Failed | StepState::Cancelled) {
-                    *unit = Unit { attempt: unit.attempt, honoured: unit.honoured, ..Unit::default() };
-                }
-            };
-            reborn(&mut run.unit);
-            if let Some(items) = &mut run.items {
-                items.units.iter_mut().for_each(reborn);
-                run.unit.state = StepState::InProgress;
-            }
-        }
-        self.s.state = RunState::Running;
-        self.s.error = None;
-        self.s.ended_at = None;
-        self.s.deadline = self.definition.timeout.map(|t| at + t.as_millis() as Millis);
-        self.derive();
-        Ok(())
-    }
+/// An item of a step that has not begun.
+fn new_item(whole: &Unit) -> Unit {
+    Unit { attempt: whole.attempt, questions: whole.questions, ..Unit::default() }
 }

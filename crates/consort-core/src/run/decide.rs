@@ -1,19 +1,18 @@
 //! From a command to events.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
-use serde_json::{Value, json};
-use uuid::Uuid;
+use serde_json::Value;
 
+use super::emit::spill;
 use super::state::{Place, Run, RunState, StepState};
-use super::{ChildOutcome, Command, Context, MAX_REPORTS, Revoked, Transition};
+use super::{ChildOutcome, Command, Context, MAX_DEPTH, MAX_REPORTS, MAX_SIGNALS, Transition};
 use crate::data::Data;
 use crate::error::{Error, Kind};
-use crate::event::{Code, DecisionRequested, Entry, Fact, Failure, LeaseLoss, Report, RunStarted};
-use crate::ids::{Millis, RunId, StepKey};
-use crate::ports::{DecisionRow, DecisionState};
-use crate::workflow::{Action, Retry, Workflow};
+use crate::event::{Code, Entry, Fact, Failure, LeaseLoss, Report, RunStarted};
+use crate::ids::{RunId, StepKey};
+use crate::workflow::{Action, OnError, Schema, Step, Workflow};
 
 impl Run {
     /// Begins a run: `RUN.STARTED`, and whatever can begin at once.
@@ -41,6 +40,8 @@ impl Run {
                 self.lease(step, attempt, worker, session, token, cx, &mut t)?;
             }
             Command::Complete { step, token, output } => self.complete(step, token, output, cx, &mut t)?,
+            Command::Plan { step, token, source, plan } => self.run_plan(step, token, source, plan, cx, &mut t)?,
+            Command::Ask { step, token, question } => self.ask_for_worker(&step, token, question, cx, &mut t)?,
             Command::Fail { step, token, error, retryable, retry_after } => {
                 let Some(place) = self.answered(&step, token, &mut t)? else { return Ok(t) };
                 self.fail_attempt(place, Some(token), error, retryable, retry_after, cx, &mut t)?;
@@ -51,7 +52,7 @@ impl Run {
             Command::Advance => {}
             Command::Fault { error } => {
                 if !self.s.state.is_over() {
-                    self.fail_run(None, error, cx, &mut t)?;
+                    self.give_up(None, error, cx, &mut t)?;
                 }
             }
             Command::Pause { reason } => {
@@ -69,13 +70,17 @@ impl Run {
             Command::Cancel { reason } => {
                 if self.s.state != RunState::Cancelled {
                     self.must_live("cancelled")?;
-                    self.close_all("the run was cancelled", cx, &mut t);
+                    self.close(|_| true, "the run was cancelled", cx, &mut t);
                     self.emit(None, Fact::RunCancelled { reason }, cx, &mut t)?;
                 }
             }
             Command::Retry => self.retry(cx, &mut t)?,
             Command::Signal { signal, payload } => {
                 self.must_live("signalled")?;
+                if self.s.signals.values().map(VecDeque::len).sum::<usize>() >= MAX_SIGNALS {
+                    let text = format!("{MAX_SIGNALS} signals wait in the run already; let its steps take some first");
+                    return Err(Error::new(Kind::ResourceExhausted, "SIGNALS_FULL", text));
+                }
                 self.emit(None, Fact::SignalReceived { signal, payload }, cx, &mut t)?;
             }
             Command::Answer { step, decision, option, form, by } => {
@@ -117,12 +122,59 @@ impl Run {
         t: &mut Transition,
     ) -> Result<(), Error> {
         let Some(place) = self.answered(&step, token, t)? else { return Ok(()) };
+        if let Some(error) = self.mismatch(place, &output) {
+            return self.fail_attempt(place, Some(token), error, true, None, cx, t);
+        }
         let attempt = self.at(place).attempt;
         self.emit(Some(step), Fact::StepSucceeded { token: Some(token), attempt, output }, cx, t)
     }
 
+    /// Why an output cannot be a step's. A blob is held against the schema by whoever has its text.
+    fn mismatch(&self, place: Place, output: &Data) -> Option<Failure> {
+        let (Some(schema), Data::Inline(json)) = (&self.step(place).output, output) else { return None };
+        mismatch(schema, &json.value())
+    }
+
+    /// A worker's answer is a graph of steps: it runs as a child.
+    fn run_plan(
+        &mut self,
+        step: StepKey,
+        token: u64,
+        source: Data,
+        plan: Arc<Workflow>,
+        cx: &Context<'_>,
+        t: &mut Transition,
+    ) -> Result<(), Error> {
+        let Some(place) = self.answered(&step, token, t)? else { return Ok(()) };
+        let depth = self.s.parent.as_ref().map_or(0, |p| p.depth) + 1;
+        let inputs = plan.inputs.complete(&Value::Null).map_err(|violations| Error::bad_fields(violations).message);
+        let refused = match &inputs {
+            _ if !self.step(place).plan => {
+                Some("the agent answered with a plan, which the step does not take; it may say `plan: true`".to_owned())
+            }
+            _ if !plan.triggers.is_empty() => Some("the plan has triggers under `on`; a plan runs once".to_owned()),
+            _ if depth > MAX_DEPTH => Some(format!("child runs are nested more than {MAX_DEPTH} deep")),
+            Err(why) => Some(format!("the plan needs inputs, and nobody gives them: {why}")),
+            Ok(_) => None,
+        };
+        match (refused, inputs) {
+            (None, Ok(inputs)) => {
+                let child = self.id.child(&step, self.at(place).attempt);
+                let (workflow, plan_source) = (plan.name.clone(), Some(source));
+                t.children.push((child, plan));
+                let fact =
+                    Fact::ChildStarted { child, workflow, revision: 0, inputs, plan: plan_source, token: Some(token) };
+                self.emit(Some(step), fact, cx, t)
+            }
+            (why, _) => {
+                let error = Failure::new(Code::InvalidArgument, why.unwrap_or_default());
+                self.fail_attempt(place, Some(token), error, true, None, cx, t)
+            }
+        }
+    }
+
     /// The unit that an answer with this token is for; `None` if the answer is on record already.
-    fn answered(&self, step: &StepKey, token: u64, t: &mut Transition) -> Result<Option<Place>, Error> {
+    pub(super) fn answered(&self, step: &StepKey, token: u64, t: &mut Transition) -> Result<Option<Place>, Error> {
         let place = self.place(step).ok_or_else(|| Error::not_found("step", step))?;
         let unit = self.at(place);
         if unit.lease.as_ref().is_some_and(|lease| lease.token == token) {
@@ -140,55 +192,6 @@ impl Run {
                 "step `{step}` is {state} and lease {token} is not in force; drop the task, the answer changes nothing"
             ),
         ))
-    }
-
-    #[allow(clippy::too_many_arguments)] // the parts of one failure
-    fn fail_attempt(
-        &mut self,
-        place: Place,
-        token: Option<u64>,
-        error: Failure,
-        retryable: bool,
-        retry_after: Option<Duration>,
-        cx: &Context<'_>,
-        t: &mut Transition,
-    ) -> Result<(), Error> {
-        let unit = self.at(place);
-        let (attempt, tries, key) = (unit.attempt, unit.tries, self.key(place));
-        let policy = &self.step(place).retry;
-        if retryable && tries < policy.max && repeats(policy, error.code) {
-            let delay = backoff(policy, tries, cx.chance).max(retry_after.unwrap_or_default());
-            let at = cx.now + delay.as_millis() as Millis;
-            t.will_retry = true;
-            return self.emit(Some(key), Fact::StepRetryScheduled { token, attempt, error, at }, cx, t);
-        }
-        self.fail_step(place, token, error, cx, t)
-    }
-
-    /// Ends a step, and with it the run, with an error.
-    pub(super) fn fail_step(
-        &mut self,
-        place: Place,
-        token: Option<u64>,
-        error: Failure,
-        cx: &Context<'_>,
-        t: &mut Transition,
-    ) -> Result<(), Error> {
-        let (key, attempt) = (self.key(place), self.at(place).attempt);
-        let told = Failure { message: format!("step `{key}`: {}", error.message), ..error.clone() };
-        self.emit(Some(key.clone()), Fact::StepFailed { token, attempt, error }, cx, t)?;
-        self.fail_run(Some(key), told, cx, t)
-    }
-
-    pub(super) fn fail_run(
-        &mut self,
-        step: Option<StepKey>,
-        error: Failure,
-        cx: &Context<'_>,
-        t: &mut Transition,
-    ) -> Result<(), Error> {
-        self.close_all("the run failed", cx, t);
-        self.emit(None, Fact::RunFailed { step, error }, cx, t)
     }
 
     fn lose_lease(
@@ -234,150 +237,20 @@ impl Run {
         self.emit(Some(step.clone()), Fact::StepReported { report }, cx, t)
     }
 
-    fn tick(&mut self, cx: &Context<'_>, t: &mut Transition) -> Result<(), Error> {
-        if self.s.state.is_over() {
-            return Ok(());
-        }
-        if self.s.deadline.is_some_and(|deadline| deadline <= cx.now) {
-            let limit = self.definition.timeout.unwrap_or_default();
-            let error =
-                Failure::new(Code::DeadlineExceeded, format!("the run lasted longer than its timeout of {limit:?}"));
-            return self.fail_run(None, error, cx, t);
-        }
-        let due: Vec<Place> =
-            self.d.timers.iter().take_while(|(at, _)| *at <= cx.now).map(|(_, place)| *place).collect();
-        for place in due {
-            if self.s.state.is_over() {
-                break;
-            }
-            self.timer_fired(place, cx, t)?;
-        }
-        Ok(())
-    }
-
-    fn timer_fired(&mut self, place: Place, cx: &Context<'_>, t: &mut Transition) -> Result<(), Error> {
-        let key = self.key(place);
-        let unit = self.at(place);
-        let (state, attempt) = (unit.state, unit.attempt);
-        let limit = self.step(place).timeout.unwrap_or_default();
-        let late = || Failure::new(Code::DeadlineExceeded, format!("it took longer than its timeout of {limit:?}"));
-        let definition = Arc::clone(&self.definition);
-        match (&definition.steps[place.step].action, state) {
-            (Action::Agent { agent, .. }, StepState::Blocked) => {
-                let fact = Fact::StepScheduled { agent: agent.clone(), attempt: attempt + 1, input: None };
-                self.emit(Some(key), fact, cx, t)
-            }
-            (Action::Agent { .. }, StepState::InProgress) => {
-                let token = unit.lease.as_ref().map(|lease| lease.token);
-                if let Some(token) = token {
-                    t.revoked.push(Revoked { step: key, attempt, token, reason: "the attempt timed out" });
-                }
-                // The token is not honoured: an answer that comes now is too late.
-                self.fail_attempt(place, None, late(), true, None, cx, t)
-            }
-            (Action::Wait { .. }, StepState::Blocked) => {
-                let fact = Fact::StepSucceeded { token: None, attempt: 0, output: Data::null() };
-                self.emit(Some(key), fact, cx, t)
-            }
-            (Action::Decide(_), StepState::Blocked) => {
-                let asked = unit.asked.clone().ok_or_else(|| Error::internal("a waiting decision has no question"))?;
-                let expired = asked.deadline.is_some_and(|deadline| deadline <= cx.now);
-                if let Some(option) = asked.default.clone().filter(|_| expired) {
-                    self.record_answer(place, &asked, option, None, "deadline".into(), cx, t)
-                } else {
-                    t.decisions.push(self.decision_row(&key, &asked, DecisionState::Expired, cx));
-                    let error = Failure::new(Code::DeadlineExceeded, "nobody answered before the deadline");
-                    self.fail_step(place, None, error, cx, t)
-                }
-            }
-            (Action::Workflow { .. }, StepState::Blocked) => {
-                t.orphans.extend(unit.child);
-                self.fail_step(place, None, late(), cx, t)
-            }
-            _ => Err(Error::internal(format!("step `{key}` has a timer but nothing to time"))),
-        }
-    }
-
     fn retry(&mut self, cx: &Context<'_>, t: &mut Transition) -> Result<(), Error> {
         if self.s.state != RunState::Failed {
             return Err(self.wrong_state("retried", "only a FAILED run can be retried"));
         }
-        let lost = |state: StepState| matches!(state, StepState::Failed | StepState::Cancelled);
-        let mut steps: Vec<Arc<str>> =
-            self.units().filter(|(_, unit)| lost(unit.state)).map(|(key, _)| key.id).collect();
-        steps.dedup();
+        // What failed and was passed over stays so: others have gone on from there. A compensation begins anew.
+        let lost = |spec: &Step, state: StepState| match state {
+            StepState::Created => false,
+            _ if spec.compensates.is_some() => true,
+            StepState::Failed => spec.on_error != OnError::Continue,
+            state => state == StepState::Cancelled,
+        };
+        let steps = self.s.steps.iter().zip(&self.definition.steps);
+        let steps = steps.filter(|(run, spec)| lost(spec, run.unit.state)).map(|(_, spec)| spec.id.clone()).collect();
         self.emit(None, Fact::RunRetried { steps }, cx, t)
-    }
-
-    #[allow(clippy::too_many_arguments)] // the fields of one command
-    fn answer(
-        &mut self,
-        step: &StepKey,
-        decision: Uuid,
-        option: String,
-        form: Option<Data>,
-        by: String,
-        cx: &Context<'_>,
-        t: &mut Transition,
-    ) -> Result<(), Error> {
-        let place = self.place(step).ok_or_else(|| Error::not_found("step", step))?;
-        let unit = self.at(place);
-        let Some(asked) = unit.asked.clone().filter(|asked| asked.decision == decision) else {
-            let given = unit.output.as_ref().and_then(|output| match output {
-                Data::Inline(json) => json.value().get("option").cloned(),
-                Data::Blob(_) => None,
-            });
-            if given == Some(Value::String(option)) {
-                t.repeated = true;
-                return Ok(());
-            }
-            return Err(Error::precondition("DECISION_CLOSED", "the decision is closed; read it to see how"));
-        };
-        if !asked.options.contains(&option) {
-            return Err(Error::bad_field(
-                "option",
-                format!("`{option}` is not an option; choose one of: {}", asked.options.join(", ")),
-            ));
-        }
-        match (&asked.form, &form) {
-            (None, Some(_)) => return Err(Error::bad_field("form", "the decision has no form; leave it out")),
-            (Some(_), None) => return Err(Error::bad_field("form", "the decision has a form; fill it in")),
-            (Some(Data::Inline(schema)), Some(Data::Inline(filled))) => check_form(&schema.value(), &filled.value())?,
-            (None, None) => {}
-            _ => return Err(Error::bad_field("form", "the form must be at most 64 KiB")),
-        }
-        self.record_answer(place, &asked, option, form, by, cx, t)
-    }
-
-    #[allow(clippy::too_many_arguments)] // the parts of one answer
-    fn record_answer(
-        &mut self,
-        place: Place,
-        asked: &DecisionRequested,
-        option: String,
-        form: Option<Data>,
-        by: String,
-        cx: &Context<'_>,
-        t: &mut Transition,
-    ) -> Result<(), Error> {
-        let key = self.key(place);
-        let filled = match &form {
-            Some(Data::Inline(json)) => json.value(),
-            _ => Value::Null,
-        };
-        let output = json!({"option": option, "form": filled, "answered_by": by});
-        let state = if by == "deadline" { DecisionState::Expired } else { DecisionState::Answered };
-        let row = DecisionRow {
-            option: Some(option.clone()),
-            form: form.clone(),
-            answered_by: Some(by.clone()),
-            ..self.decision_row(&key, asked, state, cx)
-        };
-        t.decisions.push(row);
-        let fact = Fact::DecisionAnswered { decision: asked.decision, option, form, by };
-        self.emit(Some(key.clone()), fact, cx, t)?;
-        let fact = Fact::StepSucceeded { token: None, attempt: self.at(place).attempt, output: Data::of(&output) };
-        self.emit(Some(key), fact, cx, t)
     }
 
     fn child_over(
@@ -396,56 +269,19 @@ impl Run {
         let attempt = self.at(place).attempt;
         match outcome {
             ChildOutcome::Succeeded(output) => {
+                if let Some(error) = self.mismatch(place, &output) {
+                    return self.fail_attempt(place, None, error, true, None, cx, t);
+                }
                 self.emit(Some(step.clone()), Fact::StepSucceeded { token: None, attempt, output }, cx, t)
             }
             ChildOutcome::Failed(error) => {
                 let error = Failure { message: format!("child run {child}: {}", error.message), ..error };
-                self.fail_step(place, None, error, cx, t)
+                self.fail_attempt(place, None, error, true, None, cx, t)
             }
             ChildOutcome::Cancelled => {
                 let error = Failure::new(Code::Cancelled, format!("child run {child} was cancelled"));
                 self.fail_step(place, None, error, cx, t)
             }
-        }
-    }
-
-    /// Collects what must be told to others before every open unit is cancelled.
-    fn close_all(&mut self, reason: &'static str, cx: &Context<'_>, t: &mut Transition) {
-        for (key, unit) in self.units() {
-            if unit.state.is_over() {
-                continue;
-            }
-            if let Some(lease) = &unit.lease {
-                let (step, attempt, token) = (key.clone(), unit.attempt, lease.token);
-                t.revoked.push(Revoked { step, attempt, token, reason });
-            }
-            if let Some(asked) = &unit.asked {
-                t.decisions.push(self.decision_row(&key, asked, DecisionState::Cancelled, cx));
-            }
-            t.orphans.extend(unit.child);
-        }
-    }
-
-    pub(super) fn decision_row(
-        &self,
-        key: &StepKey,
-        asked: &DecisionRequested,
-        state: DecisionState,
-        cx: &Context<'_>,
-    ) -> DecisionRow {
-        let began = self.unit(key).and_then(|unit| unit.started_at);
-        DecisionRow {
-            id: asked.decision,
-            namespace: self.s.namespace.clone(),
-            run: self.id,
-            step: key.clone(),
-            asked: asked.clone(),
-            state,
-            created_at: began.unwrap_or(cx.now),
-            closed_at: (state != DecisionState::Open).then_some(cx.now),
-            option: None,
-            form: None,
-            answered_by: None,
         }
     }
 
@@ -457,53 +293,14 @@ impl Run {
         let state = self.s.state.name();
         Error::precondition("WRONG_STATE", format!("run {} is {state} and cannot be {what}: {why}", self.id))
     }
+}
 
-    /// Applies a fact and puts it on record; large values become blobs on the way.
-    pub(super) fn emit(
-        &mut self,
-        step: Option<StepKey>,
-        fact: Fact,
-        cx: &Context<'_>,
-        t: &mut Transition,
-    ) -> Result<(), Error> {
-        let mut entry = Entry { step, fact };
-        spill(&mut entry.fact, t);
-        self.apply(&entry, cx.now).map_err(|e| Error::new(Kind::Internal, "ILLEGAL_TRANSITION", e.to_string()))?;
-        t.entries.push(entry);
-        Ok(())
+/// Why a value cannot be a step's output.
+pub fn mismatch(schema: &Schema, value: &Value) -> Option<Failure> {
+    let violations = schema.check(value, "output");
+    if violations.is_empty() {
+        return None;
     }
-}
-
-fn spill(fact: &mut Fact, t: &mut Transition) {
-    for data in fact.data_mut() {
-        if let Some((reference, blob, text)) = data.spill() {
-            *data = reference;
-            t.blobs.push((blob, text));
-        }
-    }
-}
-
-/// Codes that can pass with time.
-const PASSING: [Code; 6] =
-    [Code::Unknown, Code::DeadlineExceeded, Code::ResourceExhausted, Code::Aborted, Code::Internal, Code::Unavailable];
-
-fn repeats(policy: &Retry, code: i32) -> bool {
-    if policy.on.is_empty() { PASSING.iter().any(|c| *c as i32 == code) } else { policy.on.contains(&code) }
-}
-
-/// The delay after `tries` attempts: see [`Retry`].
-fn backoff(policy: &Retry, tries: u32, chance: f64) -> Duration {
-    let grown = policy.backoff.as_secs_f64() * policy.factor.powi(tries.saturating_sub(1).min(1_000) as i32);
-    let capped = grown.min(policy.max_backoff.as_secs_f64());
-    Duration::from_secs_f64((capped * (1.0 + policy.jitter * (2.0 * chance - 1.0))).max(0.0))
-}
-
-fn check_form(schema: &Value, filled: &Value) -> Result<(), Error> {
-    let validator = jsonschema::validator_for(schema)
-        .map_err(|e| Error::internal(format!("the decision's form is not a valid JSON Schema: {e}")))?;
-    let violations: Vec<_> = validator
-        .iter_errors(filled)
-        .map(|e| crate::error::Violation { field: format!("form{}", e.instance_path()), description: e.to_string() })
-        .collect();
-    if violations.is_empty() { Ok(()) } else { Err(Error::bad_fields(violations)) }
+    let list: Vec<String> = violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+    Some(Failure::new(Code::Internal, format!("the answer does not match the step's `output`: {}", list.join("; "))))
 }

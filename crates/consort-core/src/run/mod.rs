@@ -19,10 +19,17 @@
 //! ```
 //!
 //! DONE, FAILED, SKIPPED and CANCELLED are final; `RunRetried` gives FAILED and CANCELLED steps a new life at CREATED.
+//!
+//! A question to a person makes a step BLOCKED, and its answer READY: `decide` asks for the step's output, `clarify` before the
+//! step begins, and a worker's question in the middle of it.
 
 mod advance;
 mod apply;
+mod begin;
 mod decide;
+mod emit;
+mod fail;
+mod questions;
 mod restore;
 mod scope;
 mod state;
@@ -36,13 +43,15 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::data::{BlobRef, Data, Json};
-use crate::event::{Entry, Failure, LeaseLoss, Report};
+use crate::event::{Entry, Failure, LeaseLoss, Published, Report};
 use crate::ids::{Millis, RunId, StepKey};
 use crate::ports::DecisionRow;
 use crate::workflow::Workflow;
 
+pub use decide::mismatch;
+pub use emit::{ORCHESTRATOR, project_name};
 pub use restore::Damaged;
-pub use state::{Run, RunState, StepState, Task, Unit};
+pub use state::{Clarified, Run, RunState, StepState, Task, Unit};
 
 /// Items a `for_each` may have.
 pub const MAX_ITEMS: usize = 10_000;
@@ -50,6 +59,10 @@ pub const MAX_ITEMS: usize = 10_000;
 pub const MAX_DEPTH: u32 = 16;
 /// Log lines and notes kept for one step.
 pub const MAX_REPORTS: u32 = 1_000;
+/// Signals that may wait in a run until a step takes them.
+pub const MAX_SIGNALS: usize = 1_000;
+/// Questions that a step may ask.
+pub const MAX_QUESTIONS: u32 = 100;
 
 /// What comes from outside a transition: time, chance, and values that were fetched for it.
 pub struct Context<'a> {
@@ -78,8 +91,12 @@ pub struct Child {
 pub enum Command {
     /// A worker is given a READY step.
     Lease { step: StepKey, attempt: u32, worker: Arc<str>, session: Arc<str>, token: u64 },
-    /// A worker has a result.
+    /// A worker has a result. One that became a blob was held against the step's schema by the caller.
     Complete { step: StepKey, token: u64, output: Data },
+    /// A worker has a plan: its text, and the definition it is.
+    Plan { step: StepKey, token: u64, source: Data, plan: Arc<Workflow> },
+    /// A worker asks a person before it goes on.
+    Ask { step: StepKey, token: u64, question: Question },
     /// A worker failed.
     Fail { step: StepKey, token: u64, error: Failure, retryable: bool, retry_after: Option<Duration> },
     /// A lease ended without an answer.
@@ -108,6 +125,23 @@ pub enum Command {
     ChildOver { step: StepKey, child: RunId, outcome: ChildOutcome },
 }
 
+/// What a worker asks.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The question.
+    pub title: String,
+    /// More about it.
+    pub description: String,
+    /// What can be chosen; not empty.
+    pub options: Vec<String>,
+    /// JSON Schema of the form that goes with an answer.
+    pub form: Option<Json>,
+    /// How long to wait.
+    pub deadline: Option<Duration>,
+    /// What the deadline chooses.
+    pub default: Option<String>,
+}
+
 /// How a child run ended.
 #[derive(Clone, Debug)]
 pub enum ChildOutcome {
@@ -134,6 +168,12 @@ pub struct Transition {
     pub orphans: Vec<RunId>,
     /// Decisions that opened or closed.
     pub decisions: Vec<DecisionRow>,
+    /// Events that are published in the same commit.
+    pub published: Vec<Published>,
+    /// Child runs that begin, with their definitions.
+    pub children: Vec<(RunId, Arc<Workflow>)>,
+    /// Events that broke their contract, with the reasons, for the dead letters.
+    pub refused: Vec<(Published, String)>,
     /// The command had been obeyed before; nothing happened now.
     pub repeated: bool,
     /// After a failure: the step will be tried again.

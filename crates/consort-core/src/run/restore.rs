@@ -1,11 +1,12 @@
 //! From a history, or a snapshot and what came after it, back to a run.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::state::{Derived, Place, Run, RunState, State, StepRun, StepState};
+use super::state::{Clock, Derived, Place, Run, RunState, State, StepRun, StepState};
 use crate::event::{Entry, Fact, Record, RunStarted};
 use crate::ids::{Millis, RunId};
-use crate::workflow::Workflow;
+use crate::workflow::{OnError, Workflow};
 
 /// A history or snapshot that this version cannot have written.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -34,6 +35,11 @@ impl Run {
             deadline,
             paused: false,
             steps,
+            project: started.project.clone(),
+            cause: started.cause.clone(),
+            plan: started.plan.clone(),
+            signals: BTreeMap::new(),
+            failing: None,
         };
         let mut run = Run { id, definition, s, d: Derived::default() };
         run.derive();
@@ -74,7 +80,7 @@ impl Run {
 
     fn catch_up(&mut self, records: &[Record]) -> Result<(), Damaged> {
         for record in records {
-            if record.sequence != self.s.sequence + 1 {
+            if record.sequence.checked_sub(1) != Some(self.s.sequence) {
                 return Err(Damaged(format!("event {} is followed by {}", self.s.sequence, record.sequence)));
             }
             for entry in entries_of(record)? {
@@ -88,15 +94,18 @@ impl Run {
     pub(super) fn derive(&mut self) {
         let definition = Arc::clone(&self.definition);
         let mut d = Derived::default();
-        let fulfilled = |step: usize| matches!(self.s.steps[step].unit.state, StepState::Done | StepState::Skipped);
+        let fulfilled = |step: usize| self.fulfils(step);
         for (step, run) in self.s.steps.iter().enumerate() {
             let needs_left = definition.steps[step].needs.iter().filter(|&&need| !fulfilled(need)).count();
             d.needs_left.push(needs_left);
-            if !run.unit.state.is_over() {
+            if !run.unit.state.is_over() && self.counts(step) {
                 d.left += 1;
             }
-            if needs_left == 0 && run.unit.state == StepState::Created {
+            if needs_left == 0 && run.unit.state == StepState::Created && self.counts(step) {
                 d.runnable.insert(step);
+            }
+            if let Some(at) = run.unit.limit {
+                d.timers.insert((at, Place { step, item: None }, Clock::Limit));
             }
             let mut units: Vec<(Place, &super::Unit)> = Vec::new();
             match &run.items {
@@ -122,11 +131,35 @@ impl Run {
                     _ => {}
                 }
                 if let Some(at) = unit.timer {
-                    d.timers.insert((at, place));
+                    d.timers.insert((at, place, Clock::Timer));
+                }
+                if unit.can_go_on() {
+                    d.resume.insert(place);
+                }
+                if unit.signal.is_some() {
+                    d.awaiting.insert(place);
                 }
             }
         }
         self.d = d;
+    }
+
+    /// Whether a step belongs to what must be over before the run is: the compensation that runs, or no compensation.
+    pub(super) fn counts(&self, step: usize) -> bool {
+        let compensates = self.definition.steps[step].compensates;
+        match &self.s.failing {
+            None => compensates.is_none(),
+            Some(failing) => compensates.is_some_and(|first| self.definition.steps[first].id == failing.goto),
+        }
+    }
+
+    /// Whether the steps that need this one may begin.
+    pub(super) fn fulfils(&self, step: usize) -> bool {
+        match self.s.steps[step].unit.state {
+            StepState::Done | StepState::Skipped => true,
+            StepState::Failed => self.definition.steps[step].on_error == OnError::Continue,
+            _ => false,
+        }
     }
 }
 

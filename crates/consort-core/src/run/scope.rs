@@ -3,15 +3,29 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::state::Run;
+use super::state::{Run, StepState};
 use crate::data::{BlobRef, Data, Json};
-use crate::workflow::{EvalError, Scope, StepView, Template};
+use crate::event::Code;
+use crate::workflow::{EvalError, Local, Scope, StepView, Template};
 
 /// The run, the item at hand, and the blobs that were fetched.
 pub(super) struct RunScope<'a> {
     pub run: &'a Run,
-    pub item: Option<(Data, u32)>,
+    pub round: Round,
+    /// The answer to the step's `clarify`.
+    pub clarified: Option<Data>,
     pub blobs: &'a HashMap<Arc<str>, Json>,
+}
+
+/// Which time a step is done that is done more than once.
+#[derive(Clone)]
+pub(super) enum Round {
+    /// It is done once.
+    Once,
+    /// For an item of a `for_each`: the item and its number.
+    Item(Data, u32),
+    /// An iteration of a `while`: the output of the one before and the number.
+    Iteration(Data, u32),
 }
 
 impl Scope for RunScope<'_> {
@@ -22,11 +36,26 @@ impl Scope for RunScope<'_> {
     fn step(&self, id: &str) -> Option<StepView> {
         let step = *self.run.definition.index.get(id)?;
         let unit = &self.run.s.steps[step].unit;
-        Some(StepView { status: unit.state.name(), output: unit.output.clone().unwrap_or_else(Data::null) })
+        let error = unit.error.as_ref().filter(|_| unit.state == StepState::Failed);
+        let error = error.map(|e| serde_json::json!({"code": Code::name_of(e.code), "message": e.message}));
+        Some(StepView {
+            status: unit.state.name(),
+            output: unit.output.clone().unwrap_or_else(Data::null),
+            error: error.map_or_else(Data::null, |error| Data::of(&error)),
+        })
     }
 
-    fn item(&self) -> Option<(&Data, u32)> {
-        self.item.as_ref().map(|(data, n)| (data, *n))
+    fn local(&self, local: Local) -> Option<Data> {
+        match (local, &self.round) {
+            (Local::Item, Round::Item(data, _)) | (Local::Last, Round::Iteration(data, _)) => Some(data.clone()),
+            (Local::Index, Round::Item(_, n) | Round::Iteration(_, n)) => Some(Data::of(&(*n).into())),
+            (Local::Clarification, _) => Some(self.clarified.clone().unwrap_or_else(Data::null)),
+            _ => None,
+        }
+    }
+
+    fn project(&self) -> Option<&str> {
+        self.run.s.project.as_ref().map(|project| &*project.id)
     }
 
     fn run_id(&self) -> String {
@@ -75,7 +104,7 @@ impl RunScope<'_> {
     }
 }
 
-fn brief(text: &str) -> String {
+pub(super) fn brief(text: &str) -> String {
     let mut short: String = text.chars().take(80).collect();
     if short.len() < text.len() {
         short.push('…');

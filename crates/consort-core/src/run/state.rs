@@ -1,12 +1,12 @@
 //! The state of a run, and what can be read from it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::data::Data;
-use crate::event::{DecisionRequested, Failure, Parent};
+use crate::event::{Cause, DecisionRequested, Failure, Parent, ProjectRef};
 use crate::ids::{Millis, RunId, StepKey};
 use crate::workflow::{Action, Step, Workflow};
 
@@ -151,12 +151,54 @@ pub struct Unit {
     /// The question it waits on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Box<DecisionRequested>>,
+    /// When its last question was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<Millis>,
     /// The child run it waits on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<RunId>,
     /// Reports kept.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub reports: u32,
+    /// When the step's time is up, with all its attempts and items.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Millis>,
+    /// The signal it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// Questions asked in all its lives; ids of questions never repeat.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub questions: u32,
+    /// What people answered to its questions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clarified: Vec<Clarified>,
+}
+
+impl Unit {
+    /// BLOCKED by nothing: it must begin, or go on, as soon as it can.
+    pub(super) fn can_go_on(&self) -> bool {
+        self.state == StepState::Blocked
+            && self.timer.is_none()
+            && self.asked.is_none()
+            && self.child.is_none()
+            && self.signal.is_none()
+    }
+}
+
+/// An answered question about a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Clarified {
+    /// The question's id.
+    pub decision: uuid::Uuid,
+    /// The question.
+    pub title: String,
+    /// The chosen option.
+    pub option: String,
+    /// The filled form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<Data>,
+    /// Who answered.
+    pub by: String,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde hands out references
@@ -211,6 +253,29 @@ pub(super) struct State {
     pub deadline: Option<Millis>,
     pub paused: bool,
     pub steps: Vec<StepRun>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Data>,
+    /// Signals that no step has taken yet, by name, the oldest first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub signals: BTreeMap<String, VecDeque<Data>>,
+    /// The failure whose compensation runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Failing>,
+}
+
+/// A failure whose compensation runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Failing {
+    /// The step that failed.
+    pub step: StepKey,
+    /// Its error, which will be the run's.
+    pub error: Failure,
+    /// The first step of the compensation.
+    pub goto: Arc<str>,
 }
 
 /// Where a unit stands: number of the step, number of the item.
@@ -236,15 +301,28 @@ pub(super) struct Derived {
     /// `for_each` steps to look at: an item can begin, or the step can end.
     pub refill: BTreeSet<usize>,
     /// Units that time moves.
-    pub timers: BTreeSet<(Millis, Place)>,
+    pub timers: BTreeSet<(Millis, Place, Clock)>,
+    /// Units that are BLOCKED by nothing: they begin, or go on.
+    pub resume: BTreeSet<Place>,
+    /// Units that wait for a signal.
+    pub awaiting: BTreeSet<Place>,
     /// Units that are READY or IN_PROGRESS.
     pub active: usize,
     /// Units that are BLOCKED.
     pub blocked: usize,
-    /// Steps that are not over.
+    /// Steps that must still be over before the run is: those of the compensation that runs, or those of none.
     pub left: usize,
     /// Items of a list, parsed, while some have not begun.
     pub lists: HashMap<usize, Arc<Vec<Data>>>,
+}
+
+/// What of a unit time moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Clock {
+    /// Its `timer`.
+    Timer,
+    /// Its `limit`.
+    Limit,
 }
 
 /// One execution of a workflow revision.
@@ -268,6 +346,8 @@ pub struct Task {
     pub input: Data,
     /// When the attempt is taken as failed.
     pub deadline: Option<Millis>,
+    /// What people answered to questions about the step.
+    pub clarified: Vec<Clarified>,
 }
 
 impl Run {
@@ -311,9 +391,29 @@ impl Run {
     pub fn parent(&self) -> Option<&Parent> {
         self.s.parent.as_ref()
     }
-    /// The root of its family.
+    /// What all events of this piece of work share: the project's uid, or else the root of the run's family.
     pub fn root(&self) -> RunId {
-        self.s.parent.as_ref().map_or(self.id, |p| p.root)
+        match (&self.s.project, &self.s.parent) {
+            (Some(project), _) => RunId(project.uid),
+            (None, Some(parent)) => parent.root,
+            (None, None) => self.id,
+        }
+    }
+    /// The project it belongs to.
+    pub fn project(&self) -> Option<&ProjectRef> {
+        self.s.project.as_ref()
+    }
+    /// What started it, if no client did.
+    pub fn cause(&self) -> Option<&Cause> {
+        self.s.cause.as_ref()
+    }
+    /// Its definition's text, if no revision describes it.
+    pub fn plan(&self) -> Option<&Data> {
+        self.s.plan.as_ref()
+    }
+    /// What the output of a step must match.
+    pub fn output_schema(&self, key: &StepKey) -> Option<&crate::workflow::Schema> {
+        self.definition.steps[*self.definition.index.get(&key.id)?].output.as_ref()
     }
     /// Free labels.
     pub fn labels(&self) -> &BTreeMap<String, String> {
@@ -333,13 +433,14 @@ impl Run {
         if self.s.state.is_over() {
             return None;
         }
-        let timer = self.d.timers.first().map(|(at, _)| *at);
+        let timer = self.d.timers.first().map(|(at, _, _)| *at);
         [timer, self.s.deadline].into_iter().flatten().min()
     }
 
     /// Whether something could begin that has not: values it needs are still to be fetched.
     pub fn is_stalled(&self) -> bool {
-        let open = !self.d.runnable.is_empty() || !self.d.refill.is_empty() || self.d.left == 0;
+        let open =
+            !self.d.runnable.is_empty() || !self.d.refill.is_empty() || !self.d.resume.is_empty() || self.d.left == 0;
         open && !self.s.paused && !self.s.state.is_over()
     }
 
@@ -376,7 +477,8 @@ impl Run {
             agent: agent.clone(),
             attempt: unit.attempt,
             input: unit.input.clone().unwrap_or_else(Data::null),
-            deadline: unit.timer,
+            deadline: [unit.timer, self.s.steps[place.step].unit.limit].into_iter().flatten().min(),
+            clarified: unit.clarified.clone(),
         })
     }
 

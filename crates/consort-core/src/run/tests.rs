@@ -2,16 +2,16 @@
 //! state.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::{Command, Context, Run, RunState, StepState, Transition};
+use super::{Command, Context, Question, Run, RunState, StepState, Transition};
 use crate::data::Data;
 use crate::event::{Code, Entry, Fact, Failure, LeaseLoss, Record, RunStarted, chain};
-use crate::ids::RunId;
+use crate::ids::{RunId, StepKey};
 use crate::workflow::Workflow;
 
 /// A run, and the history that a ledger would have kept of it.
@@ -26,14 +26,8 @@ struct Kept {
 impl Kept {
     fn start(source: &str) -> Kept {
         let definition = Arc::new(Workflow::parse(source).unwrap());
-        let started = RunStarted {
-            namespace: "default".into(),
-            workflow: definition.name.clone(),
-            revision: 1,
-            inputs: Data::of(&serde_json::json!({})),
-            parent: None,
-            labels: BTreeMap::default(),
-        };
+        let inputs = Data::of(&serde_json::json!({}));
+        let started = RunStarted::new("default".into(), definition.name.clone(), 1, inputs);
         let id = RunId(Uuid::from_u128(1));
         let (blobs, workflows) = (HashMap::new(), HashMap::new());
         let cx = Context { now: 1_000, chance: 0.5, blobs: &blobs, workflows: &workflows };
@@ -75,104 +69,195 @@ impl Kept {
         self.records.iter().flat_map(|record| record.entries().unwrap()).collect()
     }
 
+    /// What can be done just now.
+    fn moves(&self) -> Vec<Move> {
+        let mut moves: Vec<Move> = Vec::new();
+        for (step, unit) in self.run.units() {
+            if let Some(asked) = &unit.asked {
+                moves.push(Move::Answer(step, asked.decision));
+            } else if let Some(signal) = &unit.signal {
+                moves.push(Move::Signal(signal.clone()));
+            } else if let Some(lease) = &unit.lease {
+                moves.push(Move::Work(step, lease.token));
+            } else if unit.state == StepState::Ready && !self.run.is_paused() {
+                moves.push(Move::Lease(step, unit.attempt));
+            }
+        }
+        moves
+    }
+
     /// Does one thing that can be done just now, chosen by a number. False if there is nothing left to do.
     fn act(&mut self, choice: u32) -> bool {
-        let ready = self.run.ready();
-        let leases = self.run.leases();
-        let turns = ready.len() + leases.len();
-        if turns == 0 {
-            let Some(wake) = self.run.next_wake() else { return false };
-            self.now = self.now.max(wake);
-            self.decide(Command::Tick).unwrap();
-            return true;
-        }
-        let turn = choice as usize % turns;
-        if let Some((step, _)) = ready.get(turn) {
-            self.tokens += 1;
-            let attempt = self.run.unit(step).unwrap().attempt;
-            let (worker, session) = ("w".into(), "s".into());
-            let command = Command::Lease { step: step.clone(), attempt, worker, session, token: self.tokens };
-            self.decide(command).unwrap();
-            return true;
-        }
-        let (step, _, lease) = leases[turn - ready.len()].clone();
-        let token = lease.token;
-        let command = match choice / 7 % 8 {
-            0 => Command::LoseLease { step, token, reason: LeaseLoss::Expired },
-            1 => Command::Fail {
-                step,
-                token,
-                error: Failure::new(Code::Unavailable, "flaky"),
-                retryable: true,
-                retry_after: None,
-            },
-            _ => Command::Complete { step, token, output: Data::of(&serde_json::json!(token)) },
+        let moves = self.moves();
+        let turn = choice as usize % (moves.len() + 1);
+        let Some(turn) = moves.into_iter().nth(turn) else { return self.pass_time() };
+        let command = match turn {
+            Move::Lease(step, attempt) => {
+                self.tokens += 1;
+                Command::Lease { step, attempt, worker: "w".into(), session: "s".into(), token: self.tokens }
+            }
+            Move::Answer(step, decision) => {
+                Command::Answer { step, decision, option: "go".into(), form: None, by: "ada".into() }
+            }
+            Move::Signal(signal) => Command::Signal { signal, payload: Data::of(&serde_json::json!(choice)) },
+            Move::Work(step, token) => {
+                let fail = |step, code| Command::Fail {
+                    step,
+                    token,
+                    error: Failure::new(code, "flaky"),
+                    retryable: true,
+                    retry_after: None,
+                };
+                match choice / 7 % 12 {
+                    0 => Command::LoseLease { step, token, reason: LeaseLoss::Expired },
+                    1 | 2 => fail(step, Code::Unavailable),
+                    3 => fail(step, Code::NotFound),
+                    4 => Command::Ask { step, token, question: question() },
+                    _ => Command::Complete { step, token, output: Data::of(&serde_json::json!(token)) },
+                }
+            }
         };
         self.decide(command).unwrap();
         true
     }
 
-    fn check_replays(&self) {
-        let replayed = Run::replay(self.run.id, self.definition.clone(), &self.records).unwrap();
-        assert_eq!(replayed.s, self.run.s, "a replay gives the same state");
-        let middle = self.records.len() / 2;
-        let half = Run::replay(self.run.id, self.definition.clone(), &self.records[..=middle]).unwrap();
-        let restored =
-            Run::restore(self.run.id, self.definition.clone(), &half.snapshot(), &self.records[middle + 1..]).unwrap();
-        assert_eq!(restored.s, self.run.s, "a snapshot and what came after it give the same state");
-        assert_eq!(
-            (restored.d.active, restored.d.blocked, restored.d.left),
-            (self.run.d.active, self.run.d.blocked, self.run.d.left)
-        );
-        assert_eq!(restored.d.timers, self.run.d.timers);
+    /// Lets something fall due, or a paused run go on.
+    fn pass_time(&mut self) -> bool {
+        if self.run.is_paused() {
+            self.decide(Command::Resume).unwrap();
+            return true;
+        }
+        let Some(wake) = self.run.next_wake() else { return !self.moves().is_empty() };
+        self.now = self.now.max(wake);
+        self.decide(Command::Tick).unwrap();
+        true
     }
 
+    /// Goes on from what is on disk.
+    fn start_again(&mut self) {
+        let middle = self.records.len() / 2;
+        let half = Run::replay(self.run.id, self.definition.clone(), &self.records[..=middle]).unwrap();
+        let rest = &self.records[middle + 1..];
+        let restored = Run::restore(self.run.id, self.definition.clone(), &half.snapshot(), rest).unwrap();
+        self.check_same(&restored);
+        self.run = restored;
+    }
+
+    fn check_replays(&self) {
+        let replayed = Run::replay(self.run.id, self.definition.clone(), &self.records).unwrap();
+        self.check_same(&replayed);
+    }
+
+    fn check_same(&self, other: &Run) {
+        assert_eq!(other.s, self.run.s, "what is on disk gives the same state");
+        if self.run.state().is_over() {
+            return;
+        }
+        let (one, other) = (&self.run.d, &other.d);
+        assert_eq!((one.active, one.blocked, one.left), (other.active, other.blocked, other.left));
+        assert_eq!((&one.needs_left, &one.timers), (&other.needs_left, &other.timers));
+        assert_eq!((&one.runnable, &one.resume, &one.awaiting), (&other.runnable, &other.resume, &other.awaiting));
+    }
+
+    /// No step begins before its needs are over, no result is recorded twice in one life, and a compensation runs only after a failure.
     fn check_order(&self) {
         let mut over: Vec<String> = Vec::new();
+        let mut failing = false;
         for entry in self.entries() {
+            match &entry.fact {
+                Fact::RunCompensating { .. } => failing = true,
+                Fact::RunRetried { steps } => {
+                    failing = false;
+                    over.retain(|key| !steps.iter().any(|id| **id == *key || key.starts_with(&format!("{id}["))));
+                }
+                _ => {}
+            }
             let Some(key) = &entry.step else { continue };
-            let step = self.definition.index[&key.id];
+            let step = &self.definition.steps[self.definition.index[&key.id]];
             match entry.fact {
-                Fact::StepScheduled { .. } | Fact::StepExpanded { .. } => {
-                    for &need in &self.definition.steps[step].needs {
+                Fact::StepFailed { .. } | Fact::StepSkipped { .. } | Fact::StepSucceeded { .. } => {
+                    let key = key.to_string();
+                    assert!(!over.contains(&key), "`{key}` came to an end twice");
+                    over.push(key);
+                }
+                _ => {
+                    assert!(!over.contains(&key.to_string()), "`{key}` goes on after its end");
+                    for &need in &step.needs {
                         let need = &self.definition.steps[need].id;
                         assert!(over.iter().any(|done| **done == **need), "`{key}` began before `{need}` was over");
                     }
+                    assert!(failing || step.compensates.is_none(), "`{key}` compensates, but nothing failed");
                 }
-                Fact::StepSucceeded { .. } => {
-                    let key = key.to_string();
-                    assert!(!over.contains(&key), "`{key}` succeeded twice");
-                    over.push(key);
-                }
-                Fact::StepSkipped { .. } => over.push(key.to_string()),
-                _ => {}
             }
         }
     }
 }
 
-/// A random graph: each step needs some of those before it; some are skipped, some fan out.
+/// One thing that can be done.
+enum Move {
+    Lease(StepKey, u32),
+    Work(StepKey, u64),
+    Answer(StepKey, Uuid),
+    Signal(String),
+}
+
+fn question() -> Question {
+    let (title, description) = ("Go on?".to_owned(), String::new());
+    Question { title, description, options: vec!["go".to_owned()], form: None, deadline: None, default: None }
+}
+
+/// What a step of a random graph can be.
+const STEPS: [&str; 18] = [
+    "set: 1",
+    "agent: a, if: 'false'",
+    "agent: a",
+    "agent: a, retry: {max: 3, backoff: 1s}",
+    "agent: a, for_each: [1, 2, 3], max_parallel: 2",
+    "agent: a, for_each: [1, 2, 3], max_parallel: 2, on_error: continue, retry: {max: 2}",
+    "agent: a, for_each: [1, 2], on_error: {goto: undo}",
+    "agent: a, timeout: {attempt: 5ms, step: 20ms}, retry: {max: 9, backoff: 1ms}, on_error: continue",
+    "agent: a, on_error: {goto: undo}",
+    "agent: a, while: '${{ last % 3 != 0 }}', max: 4, on_error: continue",
+    "agent: a, while: '${{ last % 2 != 0 }}', max: 3",
+    "set: '${{ index }}', while: '${{ last < 2 }}', max: 5",
+    "agent: a, clarify: {title: What?, options: [go], deadline: 1m, default: go}, retry: {max: 2}",
+    "decide: {title: Go?, options: [go, stop], deadline: 10s}, on_error: continue",
+    "decide: {title: Go?, options: [go, stop], auto: \"'stop'\"}",
+    "wait: {signal: go}, timeout: 30s, on_error: {goto: undo-all}",
+    "wait: 5s",
+    "emit: {type: SOME.EVENT, payload: {n: 1}}",
+];
+
+/// Two compensations: one of two steps, and one of one.
+const UNDO: &str = "  - {id: undo, agent: a, retry: {max: 2}}
+  - {id: undo-more, agent: a, for_each: [1, 2], needs: undo, on_error: continue}
+  - {id: undo-all, agent: a, while: 'last % 2 == 0', max: 3}
+";
+
+/// A random graph: each step needs some of those before it.
 fn graphs() -> impl Strategy<Value = String> {
-    proptest::collection::vec((any::<u16>(), 0..10_u8), 1..9).prop_map(|steps| {
+    proptest::collection::vec((any::<u16>(), 0..STEPS.len()), 1..9).prop_map(|steps| {
         let mut yaml = String::from("name: random\nsteps:\n");
         for (n, (needs, kind)) in steps.iter().enumerate() {
             let needs: Vec<String> = (0..n).filter(|m| needs >> m & 1 == 1).map(|m| format!("s{m}")).collect();
-            let action = match kind {
-                0 => "set: 1".to_owned(),
-                1 => "agent: a, if: 'false'".to_owned(),
-                2 => "agent: a, for_each: [1, 2, 3], max_parallel: 2".to_owned(),
-                3 => "wait: 5s".to_owned(),
-                _ => "agent: a".to_owned(),
-            };
-            let retry = if (4..8).contains(kind) { ", retry: {max: 3, backoff: 1s}" } else { "" };
-            yaml += &format!("  - {{id: s{n}, {action}, needs: [{}]{retry}}}\n", needs.join(", "));
+            yaml += &format!("  - {{id: s{n}, {}, needs: [{}]}}\n", STEPS[*kind], needs.join(", "));
         }
+        let goto = |target: &str| yaml.contains(&format!("goto: {target}}}"));
+        let undo = UNDO.lines().filter(|line| goto(if line.contains("undo-all") { "undo-all" } else { "undo" }));
+        let undo: Vec<&str> = undo.collect();
+        yaml += &undo.join("\n");
         yaml
     })
 }
 
+/// `CASES=20000 cargo test -p consort-core --lib run` looks longer.
+fn cases() -> ProptestConfig {
+    let cases = std::env::var("CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
+    ProptestConfig { cases, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(cases())]
 
     #[test]
     fn random_graphs_finish_in_order_and_replay(source in graphs(), choices in proptest::collection::vec(any::<u32>(), 400)) {
@@ -184,16 +269,23 @@ proptest! {
                 kept.check_replays();
                 kept.decide(Command::Retry).unwrap();
             }
-            if kept.run.state().is_over() || !kept.act(choice) {
+            if kept.run.state().is_over() {
                 break;
+            }
+            match choice % 23 {
+                0 => kept.start_again(),
+                1 => kept.decide(Command::Pause { reason: "lunch".into() }).unwrap(),
+                _ => prop_assert!(kept.act(choice / 23), "there is nothing left to do in\n{source}"),
             }
         }
         // Whatever is left is answered well.
-        for _ in 0..1_000 {
-            if kept.run.state().is_over() || !kept.act(6) { break; }
-        }
-        for _ in 0..1_000 {
-            if kept.run.state().is_over() || !kept.act(2 * 7) { break; }
+        for round in 0..2_000 {
+            if kept.run.state().is_over() {
+                break;
+            }
+            if kept.run.is_paused() || !kept.act(714 + round % 7) {
+                kept.pass_time();
+            }
         }
         prop_assert!(kept.run.state().is_over(), "{:?} in\n{source}", kept.run.state());
         kept.check_order();
@@ -204,7 +296,7 @@ proptest! {
 #[test]
 fn an_old_token_is_refused_and_a_repeated_answer_is_not_applied_twice() {
     let mut kept = Kept::start("name: one\nsteps:\n  - {id: a, agent: x}\n  - {id: b, agent: x, needs: a}\n");
-    let step: crate::ids::StepKey = "a".parse().unwrap();
+    let step: StepKey = "a".parse().unwrap();
     kept.act(0);
     let old = kept.tokens;
     kept.decide(Command::LoseLease { step: step.clone(), token: old, reason: LeaseLoss::Expired }).unwrap();

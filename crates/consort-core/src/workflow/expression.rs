@@ -44,7 +44,62 @@ const FUNCTIONS: [&str; 13] = [
 ];
 const MACROS: [&str; 6] = ["has", "all", "exists", "exists_one", "map", "filter"];
 const TYPES: [&str; 10] = ["int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "type"];
-const ROOTS: [&str; 5] = ["inputs", "steps", "item", "index", "run"];
+/// What every expression of a step can read.
+const ROOTS: [&str; 3] = ["inputs", "steps", "run"];
+
+/// What only some expressions can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Local {
+    /// The item of a `for_each`.
+    Item,
+    /// The number of an item or iteration, from 0.
+    Index,
+    /// The output of the iteration before; `null` in the first.
+    Last,
+    /// The answer to a step's `clarify`; `null` if nothing was asked.
+    Clarification,
+    /// The event that fired a trigger.
+    Event,
+    /// The signal that fired a trigger.
+    Signal,
+    /// The schedule that fired: `time`.
+    Schedule,
+}
+
+impl Local {
+    const ALL: [Local; 7] =
+        [Local::Item, Local::Index, Local::Last, Local::Clarification, Local::Event, Local::Signal, Local::Schedule];
+
+    /// Its name in expressions.
+    pub fn name(self) -> &'static str {
+        match self {
+            Local::Item => "item",
+            Local::Index => "index",
+            Local::Last => "last",
+            Local::Clarification => "clarification",
+            Local::Event => "event",
+            Local::Signal => "signal",
+            Local::Schedule => "schedule",
+        }
+    }
+
+    fn named(name: &str) -> Option<Local> {
+        Local::ALL.into_iter().find(|local| local.name() == name)
+    }
+
+    /// Where it is there, for an error message.
+    fn place(self) -> &'static str {
+        match self {
+            Local::Item => "inside a step with `for_each`",
+            Local::Index => "inside a step with `for_each` or `while`",
+            Local::Last => "inside a step with `while`",
+            Local::Clarification => "in the `with` of a step with `clarify`",
+            Local::Event => "in an `event` trigger",
+            Local::Signal => "in a `signal` trigger",
+            Local::Schedule => "in a `schedule` trigger",
+        }
+    }
+}
 
 /// Where a path begins.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,10 +107,11 @@ pub(super) enum Root {
     Inputs,
     Output(Arc<str>),
     Status(Arc<str>),
-    Item,
-    Index,
+    Error(Arc<str>),
+    Local(Local),
     RunId,
     RunWorkflow,
+    RunProject,
 }
 
 impl fmt::Display for Root {
@@ -65,8 +121,9 @@ impl fmt::Display for Root {
             Root::Inputs => f.write_str("inputs"),
             Root::Output(id) => write!(f, "steps{}.output", step(id)),
             Root::Status(id) => write!(f, "steps{}.status", step(id)),
-            Root::Item => f.write_str("item"),
-            Root::Index => f.write_str("index"),
+            Root::Error(id) => write!(f, "steps{}.error", step(id)),
+            Root::Local(local) => f.write_str(local.name()),
+            Root::RunProject => f.write_str("run.project"),
             Root::RunId => f.write_str("run.id"),
             Root::RunWorkflow => f.write_str("run.workflow"),
         }
@@ -102,8 +159,18 @@ pub(super) enum Form {
 pub(super) struct Names<'a> {
     pub inputs: &'a [String],
     pub steps: &'a HashMap<Arc<str>, usize>,
-    /// Whether `item` and `index` are there.
-    pub item: bool,
+    /// What else is there.
+    pub locals: &'a [Local],
+    /// Whether these are the expressions of a trigger: there is no run yet, and so no inputs, steps and run.
+    pub trigger: bool,
+}
+
+impl Names<'_> {
+    /// The names an expression can begin with.
+    fn known(&self) -> impl Iterator<Item = &'static str> {
+        let roots: &[&'static str] = if self.trigger { &[] } else { &ROOTS };
+        roots.iter().copied().chain(self.locals.iter().map(|local| local.name()))
+    }
 }
 
 /// What is wrong with an expression, and how to mend it.
@@ -293,10 +360,13 @@ impl Compiler<'_> {
             format!("write `steps.{name}.output`")
         } else if self.names.inputs.iter().any(|input| input == name) {
             format!("write `inputs.{name}`")
-        } else if let Some(meant) = nearest(name, ROOTS.into_iter().chain(self.variables.iter().map(String::as_str))) {
+        } else if let Some(meant) = nearest(
+            name,
+            self.names.known().map(|name| -> &str { name }).chain(self.variables.iter().map(String::as_str)),
+        ) {
             format!("did you mean `{meant}`?")
         } else {
-            format!("an expression can read {}; put text into quotes", list(ROOTS))
+            format!("an expression can read {} here; put text into quotes", list(self.names.known()))
         };
         self.problems.push(Problem::new(format!("there is no `{}`", brief(name, 60)), hint));
     }

@@ -27,12 +27,19 @@ pub(super) fn check(reader: &mut Reader, drafts: &[Draft]) {
         }
         before[number] = row;
     }
-    for (draft, row) in drafts.iter().zip(&before) {
+    let compensates = compensations(drafts);
+    check_compensations(reader, drafts, &compensates);
+    for (number, (draft, row)) in drafts.iter().zip(&before).enumerate() {
         let id = &draft.id;
         for (read, path, place) in &draft.reads {
             let other = &drafts[*read].id;
             if other == id {
                 reader.mistake(*place, path, format!("step `{id}` reads itself"), "read another step");
+            } else if compensates[number].is_some() && compensates[*read].is_none() {
+                // By then every other step is over, one way or another.
+            } else if compensates[number].is_none() && compensates[*read].is_some() {
+                let message = format!("step `{id}` reads `steps.{other}`, which runs only after a failure");
+                reader.mistake(*place, path, message, "read it in the compensation, or in the workflow's `output`");
             } else if !row.is_empty() && row[read / 64] & (1 << (read % 64)) == 0 {
                 let message = format!("step `{id}` reads `steps.{other}` but does not need it");
                 reader.mistake(*place, path, message, format!("add `{other}` to its needs"));
@@ -41,9 +48,54 @@ pub(super) fn check(reader: &mut Reader, drafts: &[Draft]) {
     }
 }
 
+/// For each step, the first step of the compensation that it belongs to: the targets of `goto`, and what needs these.
+fn compensations(drafts: &[Draft]) -> Vec<Option<usize>> {
+    let mut compensates: Vec<Option<usize>> = vec![None; drafts.len()];
+    for goto in drafts.iter().filter_map(|draft| draft.goto.as_ref()) {
+        compensates[goto.target] = Some(goto.target);
+    }
+    for &number in &order(drafts) {
+        let first = drafts[number].needs.iter().find_map(|&need| compensates[need]);
+        compensates[number] = compensates[number].or(first);
+    }
+    compensates
+}
+
+fn check_compensations(reader: &mut Reader, drafts: &[Draft], compensates: &[Option<usize>]) {
+    if !drafts.is_empty() && compensates.iter().all(Option::is_some) {
+        let message = "every step belongs to a compensation, so none would run";
+        reader.mistake(drafts[0].place, "steps", message, "let the compensation begin at a step of its own");
+    }
+    for (number, draft) in drafts.iter().enumerate() {
+        let Some(first) = compensates[number] else { continue };
+        let (id, begin) = (&draft.id, &drafts[first].id);
+        if first == number
+            && let Some((path, place)) = draft.need_places.first()
+        {
+            let message = format!("step `{id}` begins a compensation and must need nothing");
+            reader.mistake(*place, path, message, "remove its needs; it may read every step");
+        }
+        let strange = draft.needs.iter().position(|&need| compensates[need] != Some(first)).filter(|_| first != number);
+        if let Some((path, place)) = strange.and_then(|n| draft.need_places.get(n)) {
+            let message = format!(
+                "step `{id}` belongs to the compensation that begins with `{begin}`, and needs a step outside it"
+            );
+            reader.mistake(*place, path, message, "remove this need; a compensation may read every step");
+        }
+        if let Some(goto) = &draft.goto {
+            let message = format!("step `{id}` is itself part of the compensation that begins with `{begin}`");
+            reader.mistake(goto.place, &goto.path, message, "use `fail` or `continue` here");
+        }
+    }
+}
+
 /// The steps with the steps that need them; `None` if one of them could not be read.
 pub(super) fn link(drafts: Vec<Draft>) -> Option<Vec<Step>> {
+    let compensates = compensations(&drafts);
     let mut steps: Vec<Step> = drafts.into_iter().map(|draft| draft.step).collect::<Option<_>>()?;
+    for (step, first) in steps.iter_mut().zip(compensates) {
+        step.compensates = first;
+    }
     for number in 0..steps.len() {
         for at in 0..steps[number].needs.len() {
             let need = steps[number].needs[at];

@@ -17,7 +17,7 @@ const VIOLATION_LIMIT: usize = 20;
 const PATTERN_LIMIT: usize = 1024 * 1024;
 
 /// Keywords of JSON Schema (2020-12) that can stand in an input.
-const KEYWORDS: [&str; 49] = [
+pub(super) const KEYWORDS: [&str; 49] = [
     "type",
     "description",
     "default",
@@ -117,16 +117,19 @@ pub(super) fn names(inputs: &Inputs) -> Vec<String> {
 }
 
 /// Reports what is wrong with a JSON Schema.
-pub(super) fn check_schema(reader: &mut Reader, node: &Node, path: &str) {
-    if reader.map(node, path, "write a JSON Schema, for example `{type: object, properties: {…}}`").is_some() {
-        check_schema_value(reader, &node.json(), node, path);
-    }
+pub(super) fn check_schema(reader: &mut Reader, node: &Node, path: &str) -> Option<Validator> {
+    reader.map(node, path, "write a JSON Schema, for example `{type: object, properties: {…}}`")?;
+    check_schema_value(reader, &node.json(), node, path)
+}
+
+/// Compiles a JSON Schema with a linear-time engine: a pattern from one tenant must not hang the others.
+pub(super) fn compile(schema: &JsonValue) -> Result<Validator, jsonschema::ValidationError<'static>> {
+    let options = jsonschema::options().with_pattern_options(PatternOptions::regex().size_limit(PATTERN_LIMIT));
+    options.build(schema)
 }
 
 fn check_schema_value(reader: &mut Reader, schema: &JsonValue, node: &Node, path: &str) -> Option<Validator> {
-    // A linear-time engine: a pattern from one tenant must not hang the others.
-    let options = jsonschema::options().with_pattern_options(PatternOptions::regex().size_limit(PATTERN_LIMIT));
-    match options.build(schema) {
+    match compile(schema) {
         Ok(validator) => Some(validator),
         Err(error) => {
             let (mut place, mut path) = (node.place, path.to_owned());
@@ -153,7 +156,7 @@ fn check_schema_value(reader: &mut Reader, schema: &JsonValue, node: &Node, path
     }
 }
 
-fn violations(validator: &Validator, value: &JsonValue, path: &str) -> Vec<Violation> {
+pub(super) fn violations(validator: &Validator, value: &JsonValue, path: &str) -> Vec<Violation> {
     let describe = |error: jsonschema::ValidationError<'_>| {
         let mut field = path.to_owned();
         for segment in error.instance_path().as_str().split('/').skip(1) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::data::{Data, Json};
 
+mod cron;
 mod duration;
 mod evaluate;
 mod expression;
@@ -16,16 +17,22 @@ mod inputs;
 mod lookup;
 mod parse;
 mod scan;
+mod schema;
 mod steps;
-mod suggest;
+pub(crate) mod suggest;
 mod template;
 #[cfg(test)]
 mod tests;
+mod triggers;
 mod yaml;
 
+pub use cron::{Cron, CronError};
 pub use duration::parse_duration;
+pub use expression::Local;
 pub use parse::Mistake;
+pub use schema::editor_schema;
 pub use template::{EvalError, Scope, StepView, Template};
+pub use triggers::{CatchUp, EventTrigger, Overlap, ScheduleTrigger, SignalTrigger, Triggers};
 
 /// A checked definition.
 #[derive(Debug)]
@@ -44,6 +51,8 @@ pub struct Workflow {
     pub timeout: Option<Duration>,
     /// Step numbers by id.
     pub index: HashMap<Arc<str>, usize>,
+    /// What starts it, beside clients.
+    pub triggers: Triggers,
 }
 
 /// A node of the graph.
@@ -61,10 +70,67 @@ pub struct Step {
     pub condition: Option<Template>,
     /// Do it once per item.
     pub for_each: Option<ForEach>,
+    /// Do it again while something is true; never together with `for_each`.
+    pub repeat: Option<While>,
     /// When and how a failed attempt is repeated.
     pub retry: Retry,
-    /// How long one attempt may last (agent), or the whole step (others).
+    /// How long one attempt may last (agent), or one item of the step (others).
     pub timeout: Option<Duration>,
+    /// How long the step may last, with all its attempts, waits and items.
+    pub limit: Option<Duration>,
+    /// What follows when it fails.
+    pub on_error: OnError,
+    /// What its output must match.
+    pub output: Option<Schema>,
+    /// Whether its agent may answer with a plan.
+    pub plan: bool,
+    /// What must be asked before it begins.
+    pub clarify: Option<Clarify>,
+    /// The first step of the compensation that it belongs to, by number: itself, for that first step.
+    pub compensates: Option<usize>,
+}
+
+/// Do a step again while something is true.
+#[derive(Debug)]
+pub struct While {
+    /// Evaluated after each iteration; must give a bool.
+    pub condition: Template,
+    /// Most iterations.
+    pub max: u32,
+}
+
+/// What follows when a step fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// The run fails.
+    #[default]
+    Fail,
+    /// The run goes on.
+    Continue,
+    /// The compensation that begins with this step runs, then the run fails.
+    Goto(usize),
+}
+
+/// What must be asked before a step begins.
+#[derive(Debug)]
+pub struct Clarify {
+    /// Whether it must be asked; evaluated to a bool.
+    pub condition: Template,
+    /// The question.
+    pub question: Decide,
+}
+
+/// A JSON Schema.
+#[derive(Debug)]
+pub struct Schema {
+    validator: jsonschema::Validator,
+}
+
+impl Schema {
+    /// What is wrong with a value, at most 20 violations, with fields that begin with `path`.
+    pub fn check(&self, value: &serde_json::Value, path: &str) -> Vec<crate::error::Violation> {
+        inputs::violations(&self.validator, value, path)
+    }
 }
 
 /// What a step does.
@@ -89,6 +155,13 @@ pub enum Action {
         /// How long: a duration such as `90s`, `2m` or `1h30m`, once evaluated.
         duration: Template,
     },
+    /// A signal to the run comes.
+    Await {
+        /// Its name.
+        signal: String,
+    },
+    /// An event is published, or a signal to the mesh raised.
+    Emit(Emit),
     /// A child run does it.
     Workflow {
         /// Id of the workflow; its newest revision when the child starts.
@@ -105,7 +178,8 @@ impl Action {
             Action::Agent { .. } => "agent",
             Action::Set { .. } => "set",
             Action::Decide(_) => "decide",
-            Action::Wait { .. } => "wait",
+            Action::Wait { .. } | Action::Await { .. } => "wait",
+            Action::Emit(_) => "emit",
             Action::Workflow { .. } => "workflow",
         }
     }
@@ -135,6 +209,41 @@ pub struct Decide {
     pub deadline: Option<Duration>,
     /// What the deadline chooses; one of `options`.
     pub default: Option<String>,
+    /// Chooses without asking: evaluated to one of `options`, or to null.
+    pub auto: Option<Template>,
+}
+
+/// What an `emit` step says.
+#[derive(Debug)]
+pub enum Emit {
+    /// An event.
+    Event {
+        /// Its type.
+        event_type: String,
+        /// Version of its contract.
+        version: u32,
+        /// What it is about; evaluated to a string.
+        subject: Option<Template>,
+        /// Evaluated to an object.
+        payload: Template,
+    },
+    /// A signal to the mesh.
+    Signal {
+        /// Its type.
+        kind: String,
+        /// How soon somebody must act.
+        urgency: crate::signal::Urgency,
+        /// How much depends on it.
+        impact: crate::signal::Impact,
+        /// What it is; evaluated to a string.
+        title: Template,
+        /// More about it; evaluated to a string.
+        description: Option<Template>,
+        /// Evaluated to an object.
+        payload: Template,
+        /// The agent it is meant for.
+        agent: Option<Arc<str>>,
+    },
 }
 
 /// Do a step once per item.
@@ -206,6 +315,11 @@ impl Inputs {
     pub fn complete(&self, given: &serde_json::Value) -> Result<Data, Vec<crate::error::Violation>> {
         inputs::complete(self, given)
     }
+}
+
+/// Checks that a value is a JSON Schema; the error says why it is none.
+pub fn check_schema(schema: &serde_json::Value) -> Result<(), String> {
+    inputs::compile(schema).map(drop).map_err(|error| suggest::brief(&error.to_string(), 200))
 }
 
 impl Workflow {

@@ -8,7 +8,7 @@ use super::expression::{Names, Problem};
 use super::steps::Draft;
 use super::suggest::{list, nearest};
 use super::yaml::{self, Entry, Node, Place, Value};
-use super::{Inputs, Step, Template, Workflow, duration, graph, inputs, steps};
+use super::{Inputs, Step, Template, Triggers, Workflow, duration, graph, inputs, scan, steps, triggers};
 use crate::ids::is_id;
 
 /// Most steps of a workflow.
@@ -16,7 +16,8 @@ const STEP_LIMIT: usize = 10_000;
 /// Most mistakes that are reported.
 const MISTAKE_LIMIT: usize = 1_000;
 
-const KEYS: [&str; 7] = ["name", "description", "on", "inputs", "steps", "output", "timeout"];
+/// All keys of the top level.
+pub(super) const KEYS: [&str; 7] = ["name", "description", "on", "inputs", "steps", "output", "timeout"];
 
 /// A mistake in a definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +149,54 @@ impl Reader {
         self.mistakes.len() > MISTAKE_LIMIT
     }
 
+    /// A constant or an expression that gives a bool.
+    pub(super) fn boolean(&mut self, node: &Node, path: &str, names: &Names<'_>) -> Option<Template> {
+        match &node.value {
+            Value::Bool(flag) => Some(Template::constant(&(*flag).into())),
+            Value::Text(text) => self.one_expression(text.trim(), node, path, names),
+            _ => {
+                let message = format!("this must be an expression, but it is {}", node.kind());
+                self.mistake(node.place, path, message, "write for example `${{ inputs.publish }}`");
+                None
+            }
+        }
+    }
+
+    /// A text that is one expression, with or without `${{ }}`.
+    pub(super) fn one_expression(
+        &mut self,
+        text: &str,
+        node: &Node,
+        path: &str,
+        names: &Names<'_>,
+    ) -> Option<Template> {
+        let parts = match scan::parts(text) {
+            Ok(parts) => parts,
+            Err(problem) => {
+                self.mistake(node.place, path, problem.message, problem.hint);
+                return None;
+            }
+        };
+        let source = match parts.as_slice() {
+            [scan::Part::Expression(source)] => source.as_str(),
+            [scan::Part::Literal(_)] => text,
+            _ => {
+                let message = format!("{} mixes text and expressions, so it would always be text", node.kind());
+                self.mistake(node.place, path, message, "write one expression: `${{ a && b }}`");
+                return None;
+            }
+        };
+        match Template::expression(source, names) {
+            Ok(template) => Some(template),
+            Err(problems) => {
+                for problem in problems {
+                    self.mistake(node.place, path, problem.message, problem.hint);
+                }
+                None
+            }
+        }
+    }
+
     pub(super) fn template(&mut self, node: &Node, path: &str, names: &Names<'_>) -> Template {
         let mut report = |below: &str, place: Place, problem: Problem| {
             self.mistake(place, &format!("{path}{below}"), problem.message, problem.hint);
@@ -191,15 +240,14 @@ fn top(reader: &mut Reader, root: &Node) -> Option<Workflow> {
     reader.check_keys(entries, "", &KEYS, &[]);
     let name = required(reader, root, entries, "name").and_then(|e| reader.id(&e.node, "name", "a workflow"));
     let description = get(entries, "description").and_then(|e| reader.text(&e.node, "description"));
-    if let Some(on) = get(entries, "on") {
-        triggers(reader, &on.node);
-    }
     let timeout = get(entries, "timeout").and_then(|e| reader.duration(&e.node, "timeout", false));
     let inputs = get(entries, "inputs").map(|e| inputs::read(reader, &e.node)).unwrap_or_default();
+    let triggers = get(entries, "on").map_or_else(Triggers::default, |on| triggers::read(reader, &on.node, &inputs));
     let (steps, index) = required(reader, root, entries, "steps").and_then(|e| all_steps(reader, &e.node, &inputs))?;
     let input_names = inputs::names(&inputs);
-    let output = get(entries, "output")
-        .map(|e| reader.template(&e.node, "output", &Names { inputs: &input_names, steps: &index, item: false }));
+    let output = get(entries, "output").map(|e| {
+        reader.template(&e.node, "output", &Names { inputs: &input_names, steps: &index, locals: &[], trigger: false })
+    });
     let name = name?.into();
     Some(Workflow {
         name,
@@ -209,6 +257,7 @@ fn top(reader: &mut Reader, root: &Node) -> Option<Workflow> {
         output,
         timeout,
         index,
+        triggers,
     })
 }
 
@@ -218,32 +267,6 @@ fn required<'n>(reader: &mut Reader, root: &Node, entries: &'n [Entry], key: &st
         reader.mistake(root.place, key, format!("`{key}` is missing"), format!("add `{key}:` at the top level"));
     }
     found
-}
-
-fn triggers(reader: &mut Reader, node: &Node) {
-    let hint = "write `on: {manual: {}}`, or leave `on` out";
-    for entry in reader.map(node, "on", hint).unwrap_or_default() {
-        let path = join("on", &entry.key);
-        match entry.key.as_str() {
-            "manual" => match &entry.node.value {
-                Value::Null => {}
-                Value::Map(settings) if settings.is_empty() => {}
-                _ => reader.mistake(
-                    entry.node.place,
-                    &path,
-                    format!("`manual` has no settings, but here is {}", entry.node.kind()),
-                    hint,
-                ),
-            },
-            key @ ("schedule" | "event" | "signal") => {
-                reader.mistake(entry.place, &path, format!("`{key}` triggers are not supported by this version"), hint);
-            }
-            key => {
-                let key = super::suggest::brief(key, 60);
-                reader.mistake(entry.place, &path, format!("there is no trigger `{key}`"), hint);
-            }
-        }
-    }
 }
 
 fn all_steps(reader: &mut Reader, node: &Node, inputs: &Inputs) -> Option<(Vec<Step>, Index)> {
@@ -259,7 +282,7 @@ fn all_steps(reader: &mut Reader, node: &Node, inputs: &Inputs) -> Option<(Vec<S
     }
     let index = steps::ids(reader, items);
     let input_names = inputs::names(inputs);
-    let names = Names { inputs: &input_names, steps: &index, item: false };
+    let names = Names { inputs: &input_names, steps: &index, locals: &[], trigger: false };
     let mut drafts: Vec<Draft> = Vec::with_capacity(items.len());
     for (number, item) in items.iter().enumerate() {
         if reader.is_full() {

@@ -3,35 +3,46 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::expression::Names;
+use super::expression::{Local, Names};
 use super::parse::{Reader, get, join};
 use super::suggest::{brief, list, nearest};
 use super::yaml::{Entry, Node, Place, Value};
-use super::{Action, ForEach, Step, Template, duration, scan};
+use super::{Action, Schema, Step, Template, inputs};
 
-mod decide;
-mod retry;
+pub(super) mod decide;
+pub(super) mod emit;
+pub(super) mod failing;
+mod repeat;
+pub(super) mod retry;
 
-const KINDS: [&str; 5] = ["agent", "set", "decide", "wait", "workflow"];
-const KEYS: [&str; 13] = [
+/// What a step can be.
+pub(super) const KINDS: [&str; 6] = ["agent", "set", "decide", "wait", "emit", "workflow"];
+/// All keys of a step.
+pub(super) const KEYS: [&str; 20] = [
     "id",
     "agent",
     "set",
     "decide",
     "wait",
+    "emit",
     "workflow",
     "with",
     "if",
     "needs",
     "for_each",
     "max_parallel",
+    "while",
+    "max",
     "retry",
     "timeout",
+    "on_error",
+    "output",
+    "plan",
+    "clarify",
 ];
-/// Keys of the language that are still to come.
-const LATER: [&str; 9] = ["team", "call", "infer", "vote", "emit", "while", "max", "on_error", "output"];
-/// Items of a `for_each`.
-const ITEM_LIMIT: usize = 10_000;
+/// Kinds of the language whose service is still to come.
+const SERVICES: [(&str, &str); 4] =
+    [("team", "the team"), ("call", "the plugin"), ("infer", "the inference"), ("vote", "the team")];
 
 /// A step as it was read, with what the checks of the graph need.
 #[derive(Debug)]
@@ -47,6 +58,17 @@ pub(super) struct Draft {
     pub need_places: Vec<(String, Place)>,
     /// Steps that expressions read, by number, with the place of the key.
     pub reads: Vec<(usize, String, Place)>,
+    /// Where its failure leads.
+    pub goto: Option<Goto>,
+}
+
+/// The target of a `goto`.
+#[derive(Debug)]
+pub(super) struct Goto {
+    /// Number of the step.
+    pub target: usize,
+    pub path: String,
+    pub place: Place,
 }
 
 /// The ids of all steps. Missing, bad and repeated ones are reported.
@@ -88,18 +110,36 @@ pub(super) fn read(reader: &mut Reader, node: &Node, number: usize, names: &Name
         _ => Arc::from(here.as_str()),
     };
     if entries.is_empty() {
-        return Draft { id, place: node.place, step: None, needs: vec![], need_places: vec![], reads: vec![] };
+        let (needs, need_places, reads) = (vec![], vec![], vec![]);
+        return Draft { id, place: node.place, step: None, needs, need_places, reads, goto: None };
     }
-    reader.check_keys(entries, &here, &KEYS, &LATER);
+    let later: Vec<&str> = SERVICES.iter().map(|(kind, _)| *kind).collect();
+    reader.check_keys(entries, &here, &[&KEYS[..], &later].concat(), &[]);
     let mut step = StepReader { reader, here, entries, names, reads: Vec::new() };
     let (needs, need_places) = step.needs();
     let condition = step.condition();
     let for_each = step.for_each();
-    let inner = Names { item: get(entries, "for_each").is_some(), ..*names };
-    let action = step.action(node, &inner);
-    let timeout =
-        get(entries, "timeout").and_then(|e| step.reader.duration(&e.node, &join(&step.here, "timeout"), false));
+    let repeat = step.repeat();
+    let mut locals: Vec<Local> = Vec::new();
+    if get(entries, "for_each").is_some() {
+        locals.extend(repeat::ITEM);
+    } else if get(entries, "while").is_some() {
+        locals.extend(repeat::ROUND);
+    }
+    let clarify = step.clarify(&Names { locals: &locals, ..*names });
+    if get(entries, "clarify").is_some() {
+        locals.push(Local::Clarification);
+    }
+    let action = step.action(node, &Names { locals: &locals, ..*names });
+    let (timeout, mut limit) = step.timeout();
+    if matches!(action, Some(Action::Wait { .. } | Action::Set { .. } | Action::Emit(_))) {
+        // Nothing here is an attempt that could be timed: the time is the step's.
+        limit = limit.or(timeout);
+    }
     let retry = step.retry();
+    let (on_error, goto) = step.on_error();
+    let output = step.output();
+    let plan = step.plan();
     let reads = step.reads;
     let step = action.map(|action| Step {
         id: id.clone(),
@@ -108,10 +148,17 @@ pub(super) fn read(reader: &mut Reader, node: &Node, number: usize, names: &Name
         dependents: Vec::new(),
         condition,
         for_each,
+        repeat,
         retry,
         timeout,
+        limit,
+        on_error,
+        output,
+        plan,
+        clarify,
+        compensates: None,
     });
-    Draft { id, place: node.place, step, needs, need_places, reads }
+    Draft { id, place: node.place, step, needs, need_places, reads, goto }
 }
 
 struct StepReader<'a> {
@@ -142,7 +189,12 @@ impl StepReader<'_> {
     fn action(&mut self, node: &Node, names: &Names<'_>) -> Option<Action> {
         let found: Vec<&Entry> = KINDS.iter().filter_map(|kind| get(self.entries, kind)).collect();
         let [kind] = found.as_slice() else {
-            if found.is_empty() && !self.entries.iter().any(|e| LATER[..5].contains(&e.key.as_str())) {
+            let later = SERVICES.iter().find_map(|(kind, service)| get(self.entries, kind).zip(Some(service)));
+            if let Some((entry, service)) = later {
+                let message = format!("`{}` needs {service} service, which this mesh does not run", entry.key);
+                let hint = format!("a step here is one of {}", list(KINDS));
+                self.reader.mistake(entry.place, &self.path(&entry.key), message, hint);
+            } else if found.is_empty() {
                 let hint = format!("add one of {}", list(KINDS));
                 self.reader.mistake(node.place, &self.here, "the step does not say what it does", hint);
             } else if let Some(second) = found.get(1) {
@@ -169,6 +221,7 @@ impl StepReader<'_> {
             }
             "set" => Some(Action::Set { value: self.template(&kind.node, &path, names) }),
             "wait" => self.wait(&kind.node, &path, names),
+            "emit" => self.emit(&kind.node, &path, names).map(Action::Emit),
             _ => self.decide(&kind.node, &path, names).map(Action::Decide),
         }
     }
@@ -185,129 +238,63 @@ impl StepReader<'_> {
             return Template::constant(&serde_json::json!({}));
         };
         let template = self.template(&entry.node, &path, names);
-        let single = matches!(&entry.node.value, Value::Text(_))
-            && !template.is_mixed_text()
-            && template.as_constant().is_none();
-        if !single && !matches!(entry.node.value, Value::Map(_)) && !is_broken(&entry.node) {
-            let message = format!("`with` must be a mapping, but it is {}", entry.node.kind());
-            self.reader.mistake(
-                entry.node.place,
-                &path,
-                message,
-                "write `with: {name: value}`, or one `${{ }}` that gives an object",
-            );
-        }
+        self.must_be_mapping(&entry.node, &path, &template, "with");
         template
     }
 
-    fn wait(&mut self, node: &Node, path: &str, names: &Names<'_>) -> Option<Action> {
-        match &node.value {
-            Value::Text(text) if !text.contains("${{") => {
-                if let Err(why) = duration::parse_duration(text) {
-                    self.reader.mistake(node.place, path, why, "write for example `90s`, `2m` or `1h30m`");
-                }
-            }
-            Value::Text(_) => {}
-            Value::Map(entries) if get(entries, "signal").is_some() => {
-                self.reader.mistake(
-                    node.place,
-                    path,
-                    "`wait` for a `signal` is not supported by this version",
-                    "write a duration",
-                );
-                return None;
-            }
-            _ => {
-                let message = format!("`wait` must be a duration, but it is {}", node.kind());
-                self.reader.mistake(node.place, path, message, "write for example `wait: 90s`");
-                return None;
-            }
+    fn must_be_mapping(&mut self, node: &Node, path: &str, template: &Template, key: &str) {
+        let single =
+            matches!(&node.value, Value::Text(_)) && !template.is_mixed_text() && template.as_constant().is_none();
+        if !single && !matches!(node.value, Value::Map(_)) && !is_broken(node) {
+            let message = format!("`{key}` must be a mapping, but it is {}", node.kind());
+            let hint = format!("write `{key}: {{name: value}}`, or one `${{{{ }}}}` that gives an object");
+            self.reader.mistake(node.place, path, message, hint);
         }
-        Some(Action::Wait { duration: self.template(node, path, names) })
     }
 
     fn condition(&mut self) -> Option<Template> {
         let entry = get(self.entries, "if")?;
         let path = self.path("if");
-        match &entry.node.value {
-            Value::Bool(flag) => Some(Template::constant(&(*flag).into())),
-            Value::Text(text) => self.one_expression(text.trim(), &entry.node, &path),
-            _ => {
-                let message = format!("`if` must be an expression, but it is {}", entry.node.kind());
-                self.reader.mistake(entry.node.place, &path, message, "write for example `if: ${{ inputs.publish }}`");
-                None
-            }
-        }
+        let names = self.names;
+        self.boolean(&entry.node, &path, names)
+    }
+
+    /// A constant or an expression that gives a bool.
+    fn boolean(&mut self, node: &Node, path: &str, names: &Names<'_>) -> Option<Template> {
+        let template = self.reader.boolean(node, path, names)?;
+        self.note(&template, path, node.place);
+        Some(template)
     }
 
     /// A text that is one expression, with or without `${{ }}`.
-    fn one_expression(&mut self, text: &str, node: &Node, path: &str) -> Option<Template> {
-        let parts = match scan::parts(text) {
-            Ok(parts) => parts,
-            Err(problem) => {
-                self.reader.mistake(node.place, path, problem.message, problem.hint);
-                return None;
-            }
-        };
-        let source = match parts.as_slice() {
-            [scan::Part::Expression(source)] => source.as_str(),
-            [scan::Part::Literal(_)] => text,
-            _ => {
-                let message = format!("{} mixes text and expressions, so it would always be text", node.kind());
-                self.reader.mistake(node.place, path, message, "write one expression: `${{ a && b }}`");
-                return None;
-            }
-        };
-        match Template::expression(source, self.names) {
-            Ok(template) => {
-                self.note(&template, path, node.place);
-                Some(template)
-            }
-            Err(problems) => {
-                for problem in problems {
-                    self.reader.mistake(node.place, path, problem.message, problem.hint);
-                }
-                None
-            }
-        }
+    fn one_expression(&mut self, text: &str, node: &Node, path: &str, names: &Names<'_>) -> Option<Template> {
+        let template = self.reader.one_expression(text, node, path, names)?;
+        self.note(&template, path, node.place);
+        Some(template)
     }
 
-    fn for_each(&mut self) -> Option<ForEach> {
-        let max_parallel = get(self.entries, "max_parallel").and_then(|entry| {
-            let path = self.path("max_parallel");
-            if get(self.entries, "for_each").is_none() {
-                self.reader.mistake(
-                    entry.place,
-                    &path,
-                    "`max_parallel` needs `for_each`",
-                    "add `for_each`, or remove `max_parallel`",
-                );
-            }
-            self.whole(&entry.node, &path, 1, ITEM_LIMIT as u64)
-        });
-        let entry = get(self.entries, "for_each")?;
-        let path = self.path("for_each");
-        let hint = "write a list, or one `${{ }}` that gives a list";
-        let list = match &entry.node.value {
-            Value::List(items) => {
-                if items.len() > ITEM_LIMIT {
-                    let message = format!("there are {} items; at most {ITEM_LIMIT} are allowed", items.len());
-                    self.reader.mistake(entry.node.place, &path, message, "split the list");
-                }
-                self.template(&entry.node, &path, &Names { item: false, ..*self.names })
-            }
-            Value::Text(text) if text.contains("${{") => self.one_expression(text.trim(), &entry.node, &path)?,
-            _ => {
-                self.reader.mistake(
-                    entry.node.place,
-                    &path,
-                    format!("`for_each` must be a list, but it is {}", entry.node.kind()),
-                    hint,
-                );
-                return None;
-            }
-        };
-        Some(ForEach { list, max_parallel: max_parallel.and_then(|n| u32::try_from(n).ok()) })
+    fn output(&mut self) -> Option<Schema> {
+        let entry = get(self.entries, "output")?;
+        let path = self.path("output");
+        if !["agent", "workflow"].iter().any(|kind| get(self.entries, kind).is_some()) {
+            let message = "`output` belongs to `agent` and `workflow` steps";
+            self.reader.mistake(entry.place, &path, message, "remove `output`");
+        }
+        inputs::check_schema(self.reader, &entry.node, &path).map(|validator| Schema { validator })
+    }
+
+    fn plan(&mut self) -> bool {
+        let Some(entry) = get(self.entries, "plan") else { return false };
+        let path = self.path("plan");
+        if get(self.entries, "agent").is_none() {
+            self.reader.mistake(entry.place, &path, "`plan` belongs to `agent` steps", "remove `plan`");
+        }
+        if let Value::Bool(flag) = entry.node.value {
+            return flag;
+        }
+        let message = format!("`plan` must be true or false, but it is {}", entry.node.kind());
+        self.reader.mistake(entry.node.place, &path, message, "write `plan: true` if the agent may answer with a plan");
+        false
     }
 
     fn needs(&mut self) -> (Vec<usize>, Vec<(String, Place)>) {

@@ -32,7 +32,7 @@ pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// The beginning of a text, on one line, for an error message.
-pub(super) fn brief(text: &str, limit: usize) -> String {
+pub(crate) fn brief(text: &str, limit: usize) -> String {
     let line = |c: char| if c.is_control() { ' ' } else { c };
     let mut short: String = text.chars().take(limit).map(line).collect();
     if short.len() < text.len() {

@@ -1,7 +1,7 @@
 //! Values with `${{ }}` in them.
 
 use super::evaluate::{self, write_text};
-use super::expression::{Expression, Form, Names, Problem, Root, compile};
+use super::expression::{Expression, Form, Local, Names, Problem, Root, compile};
 use super::lookup;
 use super::scan::{self, Part};
 use super::suggest::brief;
@@ -15,20 +15,24 @@ pub struct StepView {
     pub status: &'static str,
     /// What it yielded; `null` if it did not.
     pub output: Data,
+    /// `{code, message}` of its error; `null` if it has none.
+    pub error: Data,
 }
 
-/// What expressions can see: `inputs`, `steps.<id>.output`, `steps.<id>.status`, `item`, `index`, `run.id`, `run.workflow`.
+/// What expressions can see: `inputs`, `steps.<id>.output`, `.status` and `.error`, `run.id`, `run.workflow`, `run.project`, and locals.
 pub trait Scope {
     /// The run's inputs.
     fn inputs(&self) -> &Data;
     /// A step by id. `None` if the definition has none of that id.
     fn step(&self, id: &str) -> Option<StepView>;
-    /// The item of a `for_each` and its number.
-    fn item(&self) -> Option<(&Data, u32)>;
+    /// What only some expressions can read; `None` if it is not there.
+    fn local(&self, local: Local) -> Option<Data>;
     /// The run's id.
     fn run_id(&self) -> String;
     /// The workflow's id.
     fn workflow(&self) -> &str;
+    /// The id of the run's project.
+    fn project(&self) -> Option<&str>;
     /// The text of a blob, if it is at hand.
     fn blob(&self, blob: &BlobRef) -> Option<Json>;
 }
@@ -124,7 +128,7 @@ impl Template {
     /// Ids of the steps that its expressions read.
     pub(super) fn steps(&self) -> impl Iterator<Item = &str> {
         self.roots.iter().filter_map(|root| match root {
-            Root::Output(id) | Root::Status(id) => Some(&**id),
+            Root::Output(id) | Root::Status(id) | Root::Error(id) => Some(&**id),
             _ => None,
         })
     }
@@ -193,8 +197,9 @@ fn fetch(root: &Root, scope: &dyn Scope) -> Result<Data, EvalError> {
         Root::Inputs => scope.inputs().clone(),
         Root::Output(id) => scope.step(id).ok_or_else(absent)?.output,
         Root::Status(id) => text(scope.step(id).ok_or_else(absent)?.status),
-        Root::Item => scope.item().ok_or_else(absent)?.0.clone(),
-        Root::Index => Data::of(&scope.item().ok_or_else(absent)?.1.into()),
+        Root::Error(id) => scope.step(id).ok_or_else(absent)?.error,
+        Root::Local(local) => scope.local(*local).ok_or_else(absent)?,
+        Root::RunProject => Data::of(&scope.project().into()),
         Root::RunId => text(&scope.run_id()),
         Root::RunWorkflow => text(scope.workflow()),
     })

@@ -40,6 +40,7 @@ impl Ledger {
         match message {
             Message::Start(start) => drop(start.reply.send(Err(error.clone()))),
             Message::Change(change) => drop(change.reply.send(Err(error.clone()))),
+            Message::Act { reply, .. } => drop(reply.send(Err(error.clone()))),
             Message::Answer { to: to @ To::Worker(_), answer, namespace } if error.retryable() => {
                 let own = self.own.clone();
                 tokio::spawn(async move {
@@ -140,7 +141,7 @@ impl Ledger {
 
     /// Takes a run that was read from the store into memory.
     pub(super) fn adopt(&mut self, loaded: Loaded) {
-        let Loaded { run, hash, snapshot, outcomes } = loaded;
+        let Loaded { run, hash, snapshot, outcomes, stopped } = loaded;
         let (id, namespace) = (run.id, run.namespace().clone());
         if self.hot.contains_key(&id) {
             return;
@@ -169,6 +170,10 @@ impl Ledger {
         self.hot.insert(id, Hot { hash, snapshot, stored, ..Hot::new(run) });
         for (step, child, outcome) in outcomes {
             self.internal.push_back(Message::Do(id, Command::ChildOver { step, child, outcome }));
+        }
+        if stopped {
+            let reason = "its project was stopped".to_owned();
+            self.internal.push_back(Message::Do(id, Command::Cancel { reason }));
         }
         // It may have been stopped just before something could begin.
         self.internal.push_back(Message::Do(id, Command::Advance));

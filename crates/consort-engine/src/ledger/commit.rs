@@ -47,7 +47,7 @@ impl Ledger {
             let _ = to.send(Ok(Outcome::AskAgain));
             return;
         }
-        self.replies.push(Reply { run: None, key: Some(request.key), to });
+        self.replies.push(Reply { run: None, key: Some(request.key), project: None, to });
         self.batch.requests.push(request);
     }
 
@@ -76,6 +76,7 @@ impl Ledger {
             hot.touched = false;
             seal_run(hot, &mut self.batch);
         }
+        self.batch.log.extend(std::mem::take(&mut self.extra).into_iter().map(LogRow::Published));
         for publishing in &mut self.publishing {
             self.batch.log.extend(std::mem::take(&mut publishing.events).into_iter().map(LogRow::Published));
             publishing.last = self.position + self.batch.log.len() as u64;
@@ -88,6 +89,8 @@ impl Ledger {
         self.tokens = 0;
         self.keys.clear();
         self.redo.clear();
+        self.names.clear();
+        self.bury();
         for Reply { run, to, .. } in std::mem::take(&mut self.replies) {
             let view = run.and_then(|run| self.hot.get(&run)).map(|hot| Box::new(view(hot)));
             let _ = to.send(Ok(Outcome::Done(view)));
@@ -97,6 +100,7 @@ impl Ledger {
         }
         self.send_to_workers();
         if !batch.log.is_empty() {
+            self.triggers.committed(batch.first_position, &batch.log);
             self.news.committed(batch.first_position, Arc::from(batch.log));
         }
         batch.decisions.iter().for_each(|row| self.news.decision(row));
@@ -153,6 +157,19 @@ impl Ledger {
         }
     }
 
+    /// Keeps events that broke their contract, beside the ledger: the run's history tells of each already.
+    fn bury(&mut self) {
+        if self.refused.is_empty() {
+            return;
+        }
+        let (store, letters) = (Arc::clone(&self.store), std::mem::take(&mut self.refused));
+        tokio::spawn(async move {
+            if let Err(error) = store.bury(&letters).await {
+                tracing::warn!(%error, letters = letters.len(), "events that broke their contract could not be kept");
+            }
+        });
+    }
+
     /// Tells who waits for a run that is over, and lets go of runs that need no memory.
     fn settle_down(&mut self, id: RunId) {
         let Some(hot) = self.hot.get_mut(&id) else { return };
@@ -206,7 +223,7 @@ impl Ledger {
             }
         }
         for reply in std::mem::take(&mut self.replies) {
-            let _ = reply.to.send(verdict(&error, conflict, reply.key));
+            let _ = reply.to.send(verdict(&error, conflict, reply.key, reply.project.as_ref()));
         }
         for publishing in std::mem::take(&mut self.publishing) {
             let answer = if conflict.is_some() { Ok(None) } else { Err(unavailable(&error)) };
@@ -221,6 +238,9 @@ impl Ledger {
         self.cancels.clear();
         self.told.clear();
         self.fetches.clear();
+        self.extra.clear();
+        self.refused.clear();
+        self.names.clear();
         self.keys.clear();
         self.tokens = 0;
         if retry_later {
@@ -237,9 +257,18 @@ impl Ledger {
     }
 }
 
-fn verdict(error: &StoreError, conflict: Option<&Conflict>, key: Option<[u8; 16]>) -> Result<Outcome, Error> {
+fn verdict(
+    error: &StoreError,
+    conflict: Option<&Conflict>,
+    key: Option<[u8; 16]>,
+    project: Option<&(Arc<str>, Arc<str>)>,
+) -> Result<Outcome, Error> {
     let Some(conflict) = conflict else { return Err(unavailable(error)) };
     let taken = conflict.requests.iter().find(|stored| Some(stored.key) == key);
+    if let Some(name) = project.filter(|name| taken.is_none() && conflict.projects.contains(name)) {
+        let text = format!("project_id: there is a project `{}` already; choose another id", name.1);
+        return Err(Error::new(consort_core::Kind::AlreadyExists, "PROJECT_EXISTS", text));
+    }
     Ok(taken.map_or(Outcome::AskAgain, |stored| Outcome::Repeated(stored.clone())))
 }
 
@@ -256,6 +285,7 @@ fn seal_run(hot: &mut Hot, batch: &mut Batch) {
         batch.log.push(LogRow::Run(Record { run: run.id, namespace, root, sequence, count, at, body, hash }));
         sequence += u64::from(count);
     }
+    batch.log.extend(std::mem::take(&mut hot.published).into_iter().map(LogRow::Published));
     let (state, wake_at) = (run.state(), wake_at(run));
     match hot.stored {
         None => batch.created.push(RunRow {
@@ -270,6 +300,7 @@ fn seal_run(hot: &mut Hot, batch: &mut Batch) {
             ended_at,
             wake_at,
             parent: run.parent().map(|p| p.run),
+            project: run.project().map(|project| project.id.clone()),
             labels: run.labels().clone(),
             error: run.error().cloned(),
         }),

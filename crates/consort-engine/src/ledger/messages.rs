@@ -5,7 +5,7 @@ use std::sync::Arc;
 use consort_core::Error;
 use consort_core::event::{Published, RunStarted};
 use consort_core::ids::RunId;
-use consort_core::ports::{StoreError, StoredRequest};
+use consort_core::ports::{Mark, ProjectRow, SignalRow, StoreError, StoredRequest};
 use consort_core::run::{Command, Transition};
 use consort_core::workflow::Workflow;
 use tokio::sync::oneshot;
@@ -33,6 +33,8 @@ pub(crate) type ReplyTo = oneshot::Sender<Result<Outcome, Error>>;
 pub(super) struct Reply {
     pub run: Option<RunId>,
     pub key: Option<[u8; 16]>,
+    /// A project that shall begin.
+    pub project: Option<(Arc<str>, Arc<str>)>,
     pub to: ReplyTo,
 }
 
@@ -60,6 +62,25 @@ pub(crate) struct Start {
     pub reply: ReplyTo,
     /// Told when the run is over.
     pub over: Option<oneshot::Sender<RunView>>,
+}
+
+/// Things that must become true together.
+#[derive(Clone, Default)]
+pub(crate) struct Act {
+    /// Runs that begin.
+    pub starts: Vec<(RunId, RunStarted, Arc<Workflow>)>,
+    /// Events that are published, after what the runs have to say.
+    pub events: Vec<Published>,
+    /// See [`consort_core::ports::Batch`].
+    pub new_projects: Vec<ProjectRow>,
+    /// See [`consort_core::ports::Batch`].
+    pub projects: Vec<ProjectRow>,
+    /// See [`consort_core::ports::Batch`].
+    pub signals: Vec<SignalRow>,
+    /// See [`consort_core::ports::Batch`].
+    pub marks: Vec<Mark>,
+    /// The request id that is used up.
+    pub request: Option<StoredRequest>,
 }
 
 /// Changes a run from outside.
@@ -93,6 +114,13 @@ pub(crate) enum Message {
     Change(Box<Change>),
     /// A command that nobody waits for.
     Do(RunId, Command),
+    /// The end of a child whose large output was held against its step's schema.
+    Verified(RunId, Command),
+    /// Does several things at once.
+    Act {
+        act: Box<Act>,
+        reply: ReplyTo,
+    },
     Answer {
         answer: Answer,
         namespace: Option<Arc<str>>,

@@ -8,6 +8,7 @@
 //! are back, and nothing else waits. If a commit fails, every run that it touched is dropped from memory and read again,
 //! so memory never runs ahead of the disk; callers are told to try again, and workers' answers are tried again here.
 
+mod answers;
 mod away;
 mod commit;
 mod messages;
@@ -32,9 +33,11 @@ use crate::definitions::Definitions;
 use crate::dispatcher::{Dispatcher, WorkerId};
 use crate::loader::Loader;
 use crate::options::Options;
+use crate::triggers::TriggerTap;
 use crate::types::{Assignment, Cancel, Progress, RunView};
 
-pub(crate) use messages::{Change, Message, Outcome, Start, To};
+pub(crate) use messages::{Act, Change, Message, Outcome, Start, To};
+pub(crate) use runs::project_closed;
 pub(crate) use view::view_run;
 
 /// Messages decided in one batch.
@@ -60,6 +63,8 @@ pub(crate) struct Hot {
     /// Events decided in this batch, by the time they were decided at: each time makes a record, so that a replay gives every
     /// event the time it had.
     pub pending: Vec<(Millis, Vec<consort_core::event::Entry>)>,
+    /// Events to publish after them.
+    pub published: Vec<consort_core::event::Published>,
     /// State and wake-up time as the store has them; absent for a run that begins in this batch.
     pub stored: Option<(RunState, Option<Millis>)>,
     /// How far its steps are, as workers last said.
@@ -79,6 +84,7 @@ impl Hot {
             hash: [0; 32],
             snapshot: 0,
             pending: Vec::new(),
+            published: Vec::new(),
             stored: None,
             progress: HashMap::new(),
             alarm: None,
@@ -122,6 +128,16 @@ pub(crate) struct Ledger {
     assignments: Vec<(WorkerId, Assignment)>,
     cancels: Vec<(WorkerId, Cancel)>,
     publishing: Vec<commit::Publishing>,
+    /// Events that are published with this batch.
+    extra: Vec<consort_core::event::Published>,
+    /// Events that broke their contract, to be kept as dead letters.
+    refused: Vec<consort_core::ports::DeadLetter>,
+    /// Projects that begin in this batch.
+    names: HashSet<(Arc<str>, Arc<str>)>,
+    /// Projects that were closed since the server started; a start that has seen one open may come after its end.
+    closed: HashSet<(Arc<str>, Arc<str>)>,
+    /// Tells the triggers what they may want.
+    triggers: TriggerTap,
     redo: Vec<Message>,
     /// Leases of failed commits: if they are on record after all, they are taken back at once.
     unsent: HashMap<RunId, Vec<u64>>,
@@ -140,6 +156,7 @@ impl Ledger {
         options: Options,
         inbox: mpsc::Receiver<Message>,
         position: u64,
+        triggers: TriggerTap,
     ) -> Ledger {
         let loader = Loader { store: Arc::clone(&store), definitions };
         let (own, own_inbox) = mpsc::unbounded_channel();
@@ -173,6 +190,11 @@ impl Ledger {
             assignments: Vec::new(),
             cancels: Vec::new(),
             publishing: Vec::new(),
+            extra: Vec::new(),
+            refused: Vec::new(),
+            names: HashSet::new(),
+            closed: HashSet::new(),
+            triggers,
             redo: Vec::new(),
             unsent: HashMap::new(),
             keys: HashSet::new(),
@@ -273,10 +295,6 @@ impl Ledger {
     /// Time and chance for a transition that needs no fetched values.
     fn chance(&mut self) -> f64 {
         self.rng.random()
-    }
-
-    fn children(&mut self, namespace: &Arc<str>) -> &HashMap<Arc<str>, Option<Child>> {
-        self.newest.entry(namespace.clone()).or_default()
     }
 }
 

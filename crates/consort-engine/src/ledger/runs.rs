@@ -4,20 +4,30 @@ use std::sync::Arc;
 
 use consort_core::event::{Entry, Fact, Parent, RunStarted};
 use consort_core::ids::{RunId, StepKey};
-use consort_core::ports::{AgentNews, Said};
+use consort_core::ports::{AgentNews, ProjectState, Said};
 use consort_core::run::{Command, Run, RunState, StepState, Transition};
+use consort_core::workflow::Workflow;
 use consort_core::{Error, Kind};
 
-use super::messages::{AckDue, Change, Message, Reply, Start, To};
+use super::messages::{Act, Change, Message, Reply, Start};
 use super::view::view;
 use super::{Hot, Ledger, context};
 use crate::dispatcher::Ready;
 use crate::loader::outcome;
-use crate::types::{Answer, Cancel, LeaseRef, TaskOutcome};
+use crate::types::{Cancel, LeaseRef, TaskOutcome};
 
 /// Tokens of one batch. A token is the position of the batch in the log times this, plus a number: it only grows, over restarts
 /// too, and needs no counter on disk.
 const TOKENS: u64 = 1 << 20;
+
+/// Closed projects that are remembered: longer than any start can be under way.
+const MAX_CLOSED: usize = 100_000;
+
+/// A project that takes no more runs.
+pub(crate) fn project_closed(id: &str) -> Error {
+    let text = format!("project `{id}` is completed or stopped and takes no more runs; create another");
+    Error::precondition("PROJECT_CLOSED", text)
+}
 
 impl Ledger {
     pub(super) fn take(&mut self, message: Message) {
@@ -25,10 +35,18 @@ impl Ledger {
             Message::Start(start) => self.start(*start),
             Message::Change(change) => self.change(*change),
             Message::Do(run, command) => self.on_run(run, Message::Do(run, command), |ledger, message| {
-                if let Message::Do(run, command) = message {
+                if let Message::Do(run, command) = message
+                    && let Some(command) = ledger.verified(run, command)
+                {
                     ledger.quietly(run, command);
                 }
             }),
+            Message::Verified(run, command) => self.on_run(run, Message::Verified(run, command), |ledger, message| {
+                if let Message::Verified(run, command) = message {
+                    ledger.quietly(run, command);
+                }
+            }),
+            Message::Act { act, reply } => self.act_at_once(*act, reply),
             Message::Answer { answer, namespace, to } => self.answer(answer, namespace, to),
             Message::View { run, reply } => {
                 let view = self.hot.get(&run).map(view);
@@ -58,6 +76,12 @@ impl Ledger {
             let _ = reply.send(Err(Error::new(Kind::ResourceExhausted, "TOO_MANY_RUNS", text)));
             return;
         }
+        if let Some(project) = &started.project
+            && self.closed.contains(&(started.namespace.clone(), project.id.clone()))
+        {
+            let _ = reply.send(Err(project_closed(&project.id)));
+            return;
+        }
         if !self.claim(request.as_ref()) {
             let _ = reply.send(Ok(super::Outcome::AskAgain));
             return;
@@ -69,10 +93,45 @@ impl Ledger {
                 if let Some(over) = over {
                     self.waiters.entry(id).or_default().push(over);
                 }
-                self.replies.push(Reply { run: Some(id), key, to: reply });
+                self.replies.push(Reply { run: Some(id), key, project: None, to: reply });
             }
             Err(error) => drop(reply.send(Err(error))),
         }
+    }
+
+    /// Makes several things part of this batch.
+    fn act_at_once(&mut self, act: Act, reply: super::messages::ReplyTo) {
+        let Act { starts, events, new_projects, projects, signals, marks, request } = act;
+        let names = || new_projects.iter().map(|row| (row.namespace.clone(), row.id.clone()));
+        if names().any(|name| self.names.contains(&name)) || !self.claim(request.as_ref()) {
+            let _ = reply.send(Ok(super::Outcome::AskAgain));
+            return;
+        }
+        if self.hot.len() + self.away.len() + starts.len() > self.options.max_live_runs {
+            let text = format!("{} runs are live; wait until some are over", self.options.max_live_runs);
+            let _ = reply.send(Err(Error::new(Kind::ResourceExhausted, "TOO_MANY_RUNS", text)));
+            return;
+        }
+        let project = names().next();
+        self.names.extend(names());
+        for (id, started, definition) in starts {
+            if let Err(error) = self.begin(id, definition, started) {
+                tracing::error!(run = %id, %error, "a run could not begin; please report this");
+            }
+        }
+        let closed = projects.iter().filter(|row| row.state != ProjectState::Active);
+        self.closed.extend(closed.map(|row| (row.namespace.clone(), row.id.clone())));
+        if self.closed.len() > MAX_CLOSED {
+            self.closed.clear();
+        }
+        self.extra.extend(events);
+        self.batch.new_projects.extend(new_projects);
+        self.batch.projects.extend(projects);
+        self.batch.signals.extend(signals);
+        self.batch.marks.extend(marks);
+        let key = request.as_ref().map(|request| request.key);
+        self.batch.requests.extend(request);
+        self.replies.push(Reply { run: None, key, project, to: reply });
     }
 
     /// Takes a request key for this batch; false if another request of this batch has it.
@@ -81,12 +140,7 @@ impl Ledger {
     }
 
     /// Begins a run, and its child runs.
-    fn begin(
-        &mut self,
-        id: RunId,
-        definition: Arc<consort_core::workflow::Workflow>,
-        started: RunStarted,
-    ) -> Result<(), Error> {
+    fn begin(&mut self, id: RunId, definition: Arc<Workflow>, started: RunStarted) -> Result<(), Error> {
         let (now, chance) = (self.now, self.chance());
         let namespace = started.namespace.clone();
         self.newest.entry(namespace.clone()).or_default();
@@ -116,37 +170,10 @@ impl Ledger {
                     let key = request.as_ref().map(|r| r.key);
                     ledger.batch.requests.extend(request);
                     ledger.touch(run);
-                    ledger.replies.push(Reply { run: Some(run), key, to: reply });
+                    ledger.replies.push(Reply { run: Some(run), key, project: None, to: reply });
                 }
                 Err(error) => drop(reply.send(Err(error))),
             }
-        });
-    }
-
-    pub(super) fn answer(&mut self, answer: Answer, namespace: Option<Arc<str>>, to: To) {
-        let run = answer.lease.run;
-        self.on_run(run, Message::Answer { answer, namespace, to }, |ledger, message| {
-            let Message::Answer { answer, namespace, to } = message else { return };
-            let Answer { lease, result } = answer;
-            if let (Some(named), Some(hot)) = (&namespace, ledger.hot.get(&lease.run))
-                && named != hot.run.namespace()
-            {
-                ledger.acks.push(AckDue { to, outcome: Err(Error::not_found("run", lease.run)), lease });
-                return;
-            }
-            if let To::Worker(worker) = to {
-                let answer = Answer { lease: lease.clone(), result: result.clone() };
-                ledger.redo.push(Message::Answer { answer, namespace, to: To::Worker(worker) });
-            }
-            let (step, token) = (lease.step.clone(), lease.token);
-            let command = match result {
-                Ok(output) => Command::Complete { step, token, output },
-                Err(f) => {
-                    Command::Fail { step, token, error: f.failure, retryable: f.retryable, retry_after: f.retry_after }
-                }
-            };
-            let outcome = ledger.decide(lease.run, command, Some(token));
-            ledger.acks.push(AckDue { to, lease, outcome });
         });
     }
 
@@ -179,7 +206,8 @@ impl Ledger {
 
     /// Makes a transition part of the batch: events to store, tasks to queue, leases to end, children to begin.
     pub(super) fn absorb(&mut self, id: RunId, transition: Transition, answered: Option<u64>) {
-        let Transition { entries, blobs, needs, revoked, orphans, decisions, .. } = transition;
+        let Transition { entries, blobs, needs, revoked, orphans, decisions, published, children, refused, .. } =
+            transition;
         let blobs = blobs.into_iter().map(|(blob, text)| (blob, text.as_str().as_bytes().to_vec()));
         self.batch.blobs.extend(blobs);
         self.batch.decisions.extend(decisions);
@@ -191,11 +219,17 @@ impl Ledger {
         }
         self.touch(id);
         let Some(hot) = self.hot.get(&id) else { return };
-        let (namespace, root) = (hot.run.namespace().clone(), hot.run.root());
+        let namespace = hot.run.namespace().clone();
         let depth = hot.run.parent().map_or(0, |p| p.depth) + 1;
         let (over, parent) = (hot.run.state().is_over(), hot.run.parent().cloned());
         for entry in &entries {
-            self.follow(id, &namespace, root, depth, entry, answered);
+            self.follow(id, &namespace, entry, answered);
+        }
+        for (child, definition) in children {
+            self.begin_child(id, depth, &entries, child, definition);
+        }
+        for (event, reason) in refused {
+            self.refused.push(crate::letters::letter(&event, event.event_id, reason));
         }
         for gone in revoked {
             let held = self.dispatcher.let_go(gone.token, self.now, Some(TaskOutcome::Cancelled));
@@ -210,6 +244,7 @@ impl Ledger {
         }
         if let Some(hot) = self.hot.get_mut(&id) {
             let at = hot.run.times().1;
+            hot.published.extend(published);
             match hot.pending.last_mut() {
                 Some((then, pending)) if *then == at => pending.extend(entries),
                 _ => hot.pending.push((at, entries)),
@@ -229,15 +264,7 @@ impl Ledger {
     }
 
     /// What an event means for the dispatcher and for other runs.
-    fn follow(
-        &mut self,
-        id: RunId,
-        namespace: &Arc<str>,
-        root: RunId,
-        depth: u32,
-        entry: &Entry,
-        answered: Option<u64>,
-    ) {
+    fn follow(&mut self, id: RunId, namespace: &Arc<str>, entry: &Entry, answered: Option<u64>) {
         let Some(step) = &entry.step else {
             if matches!(entry.fact, Fact::RunResumed) {
                 self.queue_ready(id);
@@ -249,14 +276,17 @@ impl Ledger {
                 let ready = Ready { run: id, step: step.clone(), attempt: *attempt };
                 self.dispatcher.ready((namespace.clone(), agent.clone()), ready);
             }
-            Fact::StepSucceeded { token: Some(token), .. } => {
-                self.dispatcher.let_go(*token, self.now, Some(TaskOutcome::Succeeded));
-                self.forget_progress(id, step);
-            }
             Fact::StepRetryScheduled { token: Some(token), error, .. }
             | Fact::StepFailed { token: Some(token), error, .. } => {
                 debug_assert!(answered.is_none() || answered == Some(*token), "only the answered lease ends here");
                 self.dispatcher.let_go(*token, self.now, Some(TaskOutcome::Failed(error.clone())));
+                self.forget_progress(id, step);
+            }
+            // A plan or a question ends the lease, as a result does.
+            Fact::StepSucceeded { token: Some(token), .. }
+            | Fact::ChildStarted { token: Some(token), .. }
+            | Fact::ClarificationRequested { token: Some(token), .. } => {
+                self.dispatcher.let_go(*token, self.now, Some(TaskOutcome::Succeeded));
                 self.forget_progress(id, step);
             }
             Fact::StepLeaseLost { token, reason } => {
@@ -264,25 +294,30 @@ impl Ledger {
                 self.forget_progress(id, step);
             }
             Fact::StepReported { report } => self.tell(id, namespace, step, Said::Report(report.clone())),
-            Fact::ChildStarted { child, workflow, revision, inputs } => {
-                let started = RunStarted {
-                    namespace: namespace.clone(),
-                    workflow: workflow.clone(),
-                    revision: *revision,
-                    inputs: inputs.clone(),
-                    parent: Some(Parent { run: id, step: step.clone(), root, depth }),
-                    labels: std::collections::BTreeMap::new(),
-                };
-                let newest = self.children(namespace).get(workflow).cloned().flatten();
-                let Some(definition) = newest.filter(|c| c.revision == *revision).map(|c| c.definition) else {
-                    tracing::error!(run = %id, %workflow, revision, "a child's definition is gone from memory");
-                    return;
-                };
-                if let Err(error) = self.begin(*child, definition, started) {
-                    tracing::error!(run = %id, %child, %error, "a child could not begin");
-                }
-            }
             _ => {}
+        }
+    }
+
+    /// Begins a child run that an event of its parent tells of.
+    fn begin_child(&mut self, parent: RunId, depth: u32, entries: &[Entry], id: RunId, definition: Arc<Workflow>) {
+        let Some(hot) = self.hot.get(&parent) else { return };
+        let told = entries.iter().find_map(|entry| match &entry.fact {
+            Fact::ChildStarted { child, workflow, revision, inputs, plan, .. } if *child == id => {
+                Some((entry.step.clone()?, workflow.clone(), *revision, inputs.clone(), plan.clone()))
+            }
+            _ => None,
+        });
+        let Some((step, workflow, revision, inputs, plan)) = told else { return };
+        let parent = Parent { run: parent, step, root: hot.run.root(), depth };
+        let started = RunStarted {
+            parent: Some(parent),
+            project: hot.run.project().cloned(),
+            cause: hot.run.cause().cloned(),
+            plan,
+            ..RunStarted::new(hot.run.namespace().clone(), workflow, revision, inputs)
+        };
+        if let Err(error) = self.begin(id, definition, started) {
+            tracing::error!(child = %id, %error, "a child could not begin; please report this");
         }
     }
 
@@ -360,6 +395,7 @@ impl Ledger {
                     input: task.input,
                     deadline: task.deadline,
                     workflow: hot.run.workflow().clone(),
+                    clarified: task.clarified,
                 },
             ));
             if self.tokens.is_multiple_of(TOKENS) {

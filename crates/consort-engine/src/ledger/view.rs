@@ -45,6 +45,8 @@ pub(crate) fn view_run(run: &Run) -> RunView {
         updated_at,
         ended_at,
         parent: run.parent().map(|p| p.run),
+        project: run.project().map(|project| project.id.clone()),
+        cause: run.cause().cloned(),
         labels: run.labels().clone(),
         steps: steps.collect(),
     }

@@ -29,7 +29,7 @@ pub(super) fn check(mine: &StoredRequest, theirs: &StoredRequest) -> Result<(), 
 
 impl Engine {
     /// Asks the ledger until the answer is its own.
-    pub(super) async fn ask_until_own(
+    pub(crate) async fn ask_until_own(
         &self,
         mut message: impl FnMut(tokio::sync::oneshot::Sender<Result<Outcome, Error>>) -> Message,
     ) -> Result<Outcome, Error> {

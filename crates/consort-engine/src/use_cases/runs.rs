@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use consort_core::event::RunStarted;
+use consort_core::event::{ProjectRef, RunStarted};
 use consort_core::ids::RunId;
-use consort_core::ports::StoredRequest;
+use consort_core::ports::{ProjectState, StoredRequest};
 use consort_core::run::Command;
 use consort_core::workflow::Workflow;
 use consort_core::{Data, Error};
@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::requests::{check, stored};
-use crate::ledger::{Change, Message, Outcome, Start, view_run};
+use crate::ledger::{Change, Message, Outcome, Start, project_closed, view_run};
 use crate::loader::Loader;
 use crate::types::{RequestId, RunCommand, RunView, StartRun};
 use crate::{Engine, store_error};
@@ -21,13 +21,13 @@ use crate::{Engine, store_error};
 impl Engine {
     /// Starts a run. Answers when the start is on disk, or, with `wait`, when the run is over or the time has passed.
     pub async fn start_run(&self, start: StartRun, wait: Option<Duration>) -> Result<RunView, Error> {
-        let StartRun { namespace, workflow, revision, inputs, labels, request } = start;
+        let StartRun { namespace, workflow, revision, inputs, labels, project, request } = start;
         let (row, definition) = self.definition(&namespace, &workflow, revision).await?;
         let inputs = self.complete_inputs(&definition, &inputs).await?;
         let id = RunId(Uuid::now_v7());
         let mine = request.map(|request| stored(&namespace, "StartRun", &request, id.0.as_bytes().to_vec()));
-        let started =
-            RunStarted { namespace: namespace.clone(), workflow, revision: row, inputs, parent: None, labels };
+        let project = self.project_ref(&namespace, project).await?;
+        let started = RunStarted { labels, project, ..RunStarted::new(namespace.clone(), workflow, row, inputs) };
         let mut ended = None;
         let outcome = self
             .ask_until_own(|reply| {
@@ -64,6 +64,20 @@ impl Engine {
             },
             Outcome::Done(None) | Outcome::AskAgain => Err(Error::internal("a started run has no state")),
         }
+    }
+
+    /// The project that a run shall belong to; it must take runs.
+    pub(super) async fn project_ref(
+        &self,
+        namespace: &str,
+        project: Option<Arc<str>>,
+    ) -> Result<Option<ProjectRef>, Error> {
+        let Some(id) = project else { return Ok(None) };
+        let row = self.project_row(namespace, &id).await?;
+        if row.state != ProjectState::Active {
+            return Err(project_closed(&id));
+        }
+        Ok(Some(ProjectRef { id, uid: row.uid }))
     }
 
     async fn definition(
@@ -163,7 +177,7 @@ impl Engine {
         }
     }
 
-    pub(super) async fn change(
+    pub(crate) async fn change(
         &self,
         namespace: &str,
         run: RunId,

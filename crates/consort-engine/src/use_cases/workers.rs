@@ -113,9 +113,7 @@ impl Engine {
 
     /// Records one answer. True if the step will be tried again.
     pub async fn answer_task(&self, namespace: &str, mut answer: Answer) -> Result<bool, Error> {
-        if let Ok(output) = &mut answer.result {
-            self.spill(output).await?;
-        }
+        self.prepare(&mut answer).await?;
         let namespace = Some(namespace.into());
         self.ask(|reply| Message::Answer { answer, namespace, to: To::Caller(reply) }).await?
     }

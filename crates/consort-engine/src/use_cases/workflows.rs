@@ -40,6 +40,7 @@ impl Engine {
             digest: BlobRef::of(source.as_bytes(), "application/yaml").sha256.to_string(),
             created_at: now(),
             created_by: created_by.to_owned(),
+            triggers: !workflow.triggers.is_empty(),
         };
         if validate_only {
             return Ok((row, workflow));
@@ -54,6 +55,7 @@ impl Engine {
         }
         row = self.inner.store.apply(&row).await.map_err(|e| store_error(&e))?;
         self.inner.definitions.applied(&row, &workflow);
+        self.inner.registry.applied(&row, &workflow);
         self.tell(Message::NewestChanged { namespace, workflow: workflow.name.clone() }).await?;
         let answer = row.revision.to_be_bytes().to_vec();
         self.claim(mine.map(|mine| consort_core::ports::StoredRequest { answer, ..mine })).await?;
@@ -87,6 +89,7 @@ impl Engine {
         }
         let (namespace, workflow): (Arc<str>, Arc<str>) = (namespace.into(), id.into());
         self.inner.definitions.deleted(&namespace, &workflow);
+        self.inner.registry.deleted(&namespace, &workflow);
         self.tell(Message::NewestChanged { namespace, workflow }).await?;
         self.claim(mine).await
     }

@@ -11,7 +11,7 @@ use consort_core::ports::{AgentNews, DecisionRow, LogRow, News, Store};
 use consort_core::run::RunState;
 use consort_core::{Data, Error};
 use consort_engine::{
-    AgentOffer, Answer, Assignment, Engine, FromWorker, Hello, Options, RunView, Session, StartRun, TaskFailure,
+    AgentOffer, Answer, Assignment, Done, Engine, FromWorker, Hello, Options, RunView, Session, StartRun, TaskFailure,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -159,6 +159,7 @@ pub(crate) fn request(workflow: &str, inputs: Value) -> StartRun {
         revision: None,
         inputs: Data::of(&inputs),
         labels: BTreeMap::new(),
+        project: None,
         request: None,
     }
 }
@@ -182,7 +183,7 @@ pub(crate) fn hello(name: &str, session: &str, agents: &[&str], slots: u32) -> H
 }
 
 pub(crate) fn answer(assignment: &Assignment, result: Result<Value, TaskFailure>) -> Answer {
-    Answer { lease: assignment.lease.clone(), result: result.map(|value| Data::of(&value)) }
+    Answer { lease: assignment.lease.clone(), result: result.map(|value| Done::Output(Data::of(&value))) }
 }
 
 pub(crate) fn failure(code: Code, message: &str) -> TaskFailure {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use consort_proto::agent::{Assignment, Completed, Failed, LeaseRef, Release};
+use consort_proto::agent::{Asked, Assignment, Completed, Failed, LeaseRef, Question, Release};
 use consort_proto::blob::Payload;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -28,12 +28,22 @@ impl LeaseKey {
 }
 
 /// How a task ended.
-pub(super) type Outcome = Result<Payload, TaskError>;
+pub(super) enum Outcome {
+    /// With a result.
+    Output(Payload),
+    /// With a plan.
+    Plan(String),
+    /// With a question, after whose answer it is handed out again.
+    Asked(Question),
+    /// With a failure.
+    Failed(TaskError),
+}
 
 /// An answer on its way to the mesh.
 pub(super) enum Owed {
     Completed(Completed),
     Failed(Failed),
+    Asked(Asked),
     Released(Release),
 }
 
@@ -197,8 +207,12 @@ impl Held {
 fn answer(key: &LeaseKey, outcome: &Outcome) -> Owed {
     let lease = Some(key.to_ref());
     match outcome {
-        Ok(output) => Owed::Completed(Completed { lease, output: Some(output.clone()) }),
-        Err(error) => Owed::Failed(Failed {
+        Outcome::Output(output) => {
+            Owed::Completed(Completed { lease, output: Some(output.clone()), plan: String::new() })
+        }
+        Outcome::Plan(plan) => Owed::Completed(Completed { lease, output: None, plan: plan.clone() }),
+        Outcome::Asked(question) => Owed::Asked(Asked { lease, question: Some(question.clone()) }),
+        Outcome::Failed(error) => Owed::Failed(Failed {
             lease,
             retryable: error.retryable,
             retry_after: error.retry_after.and_then(|wait| wait.try_into().ok()),

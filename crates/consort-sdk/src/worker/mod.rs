@@ -7,19 +7,24 @@ use std::time::Duration;
 use consort_proto::agent::{AgentOffer, Hello, SlotOffer};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use serde::Serialize;
 
+use self::answer::AnswerText;
 use crate::client::{Client, addr_from_env};
 use crate::error::Error;
 use crate::task_error::TaskError;
 
+mod answer;
 mod held;
 mod outbox;
 mod perform;
+mod question;
 mod session;
 mod task;
 mod vitals;
 
+pub use answer::{Answer, IntoAnswer, Plan};
+pub(crate) use perform::panicked;
+pub use question::{Clarification, Question};
 pub use task::Task;
 
 /// Tasks a worker takes at once when nothing else is said.
@@ -28,9 +33,9 @@ const SLOTS: u32 = 256;
 const GRACE: Duration = Duration::from_secs(30);
 const DEFAULT_SLOT: &str = "default";
 
-/// What a handler returns, as JSON text.
-type Answer = Result<String, TaskError>;
-type Handler = Arc<dyn Fn(Task) -> BoxFuture<'static, Answer> + Send + Sync>;
+/// What a handler returns, as text.
+type Text = Result<AnswerText, TaskError>;
+type Handler = Arc<dyn Fn(Task) -> BoxFuture<'static, Text> + Send + Sync>;
 
 /// A process that performs tasks for one or more agents.
 ///
@@ -111,22 +116,17 @@ impl Worker {
     }
 
     /// Serves an agent: its id, or an [`Agent`] with more to say, and what it does. The output is anything that serialises to JSON;
-    /// one of more than 64 KiB is sent as a blob.
+    /// one of more than 64 KiB is sent as a blob. A handler can also answer with a [`Plan`], and ask a person with [`Task::ask`].
     pub fn agent<A, H, F, T>(mut self, agent: A, handler: H) -> Worker
     where
         A: Into<Agent>,
         H: Fn(Task) -> F + Send + Sync + 'static,
         F: Future<Output = Result<T, TaskError>> + Send + 'static,
-        T: Serialize,
+        T: IntoAnswer,
     {
         let handler = move |task| {
             let work = handler(task);
-            async move {
-                let output = work.await?;
-                serde_json::to_string(&output)
-                    .map_err(|error| TaskError::new(tonic::Code::Internal, format!("the output is not JSON: {error}")))
-            }
-            .boxed()
+            async move { work.await?.into_answer() }.boxed()
         };
         self.agents.push((agent.into(), Arc::new(handler)));
         self

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::held::{Held, Owed};
 use super::vitals::Vitals;
 
-/// A frame is closed when it is larger than this: far below the 4 MiB a receiver takes, since one answer has at most 64 KiB.
+/// A frame is closed when it is larger than this: below the 4 MiB a receiver takes, since one
+/// answer has at most 1 MiB, the longest plan.
 const FRAME_BYTES: usize = 1024 * 1024;
 /// A frame is closed when it has this many messages.
 const FRAME_MESSAGES: usize = 1024;
@@ -92,6 +93,7 @@ pub(super) async fn write(
             match owed {
                 Owed::Completed(it) => batch.add(it.encoded_len(), |frame| frame.completed.push(it)),
                 Owed::Failed(it) => batch.add(it.encoded_len(), |frame| frame.failed.push(it)),
+                Owed::Asked(it) => batch.add(it.encoded_len(), |frame| frame.asked.push(it)),
                 Owed::Released(it) => batch.add(it.encoded_len(), |frame| frame.released.push(it)),
             }
         }

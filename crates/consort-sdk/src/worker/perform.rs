@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use super::Handler;
+use super::answer::AnswerText;
 use super::held::{Held, LeaseKey, Outcome};
+use super::question::Clarification;
 use super::task::{Input, Task};
 use crate::client::Client;
 use crate::error::Error;
@@ -43,10 +45,28 @@ pub(super) async fn perform(
     let doomed = cancel.clone();
     tokio::select! {
         biased;
-        outcome = attempt(&desk, handler, key.clone(), assignment, cancel) => desk.held.finish(key, outcome),
+        outcome = outcome(&desk, handler, key.clone(), assignment, cancel) => desk.held.finish(key, outcome),
         () = async { doomed.cancelled().await; tokio::time::sleep(TIDY_UP).await } => {
             tracing::warn!(task = %name, "the handler went on for 5 s after it was cancelled and was dropped");
         }
+    }
+}
+
+async fn outcome(
+    desk: &Desk,
+    handler: Option<Handler>,
+    key: LeaseKey,
+    assignment: Assignment,
+    cancel: CancellationToken,
+) -> Outcome {
+    let mut error = match attempt(desk, handler, key, assignment, cancel).await {
+        Ok(outcome) => return outcome,
+        Err(error) => error,
+    };
+    let Some(question) = error.question.take() else { return Outcome::Failed(error) };
+    match question.pack(&desk.client).await {
+        Ok(question) => Outcome::Asked(question),
+        Err(error) => Outcome::Failed(error.into()),
     }
 }
 
@@ -56,17 +76,23 @@ async fn attempt(
     key: LeaseKey,
     mut assignment: Assignment,
     cancel: CancellationToken,
-) -> Outcome {
+) -> Result<Outcome, TaskError> {
     let Some(handler) = handler else {
         let message = format!("this worker does not serve agent `{}`", assignment.agent);
         return Err(TaskError::new(Code::Unimplemented, message));
     };
     let input = fetch(&desk.client, assignment.input.take()).await?;
-    let task = Task::new(key, assignment, input, cancel, desk.reports.clone(), desk.client.clone());
+    let mut clarifications = Vec::new();
+    for given in std::mem::take(&mut assignment.clarifications) {
+        clarifications.push(Clarification::fetch(given, &desk.client).await?);
+    }
+    let task = Task::new(key, assignment, input, clarifications, cancel, desk.reports.clone(), desk.client.clone());
     // The handler's state is not looked at after a panic, so it cannot be seen broken.
     let result = AssertUnwindSafe(async move { handler(task).await }).catch_unwind().await;
-    let output = result.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
-    Ok(desk.client.pack(output).await?)
+    match result.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))? {
+        AnswerText::Output(json) => Ok(Outcome::Output(desk.client.pack(json).await?)),
+        AnswerText::Plan(text) => Ok(Outcome::Plan(text)),
+    }
 }
 
 /// Brings the input here: a blob is downloaded.
@@ -83,7 +109,8 @@ async fn fetch(client: &Client, input: Option<Payload>) -> Result<Input, TaskErr
     }
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> TaskError {
+/// The failure of a handler that panicked.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> TaskError {
     let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     TaskError::new(Code::Internal, format!("the handler panicked: {}", message.unwrap_or("without a message")))
 }

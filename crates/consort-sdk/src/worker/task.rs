@@ -1,6 +1,6 @@
 //! A task in the hands of its handler.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use super::held::LeaseKey;
+use super::question::{Clarification, Question};
 use crate::client::Client;
 use crate::payload;
 use crate::task_error::TaskError;
@@ -37,6 +38,9 @@ struct Inner {
     key: LeaseKey,
     assignment: Assignment,
     input: Input,
+    clarifications: Vec<Clarification>,
+    /// For each clarification, whether `ask` has handed it out.
+    told: Mutex<Vec<bool>>,
     cancel: CancellationToken,
     reports: mpsc::Sender<TaskReport>,
     client: Client,
@@ -47,11 +51,13 @@ impl Task {
         key: LeaseKey,
         assignment: Assignment,
         input: Input,
+        clarifications: Vec<Clarification>,
         cancel: CancellationToken,
         reports: mpsc::Sender<TaskReport>,
         client: Client,
     ) -> Task {
-        Task { inner: Arc::new(Inner { key, assignment, input, cancel, reports, client }) }
+        let told = Mutex::new(vec![false; clarifications.len()]);
+        Task { inner: Arc::new(Inner { key, assignment, input, clarifications, told, cancel, reports, client }) }
     }
 
     /// The input as a `T`. A misfit is INVALID_ARGUMENT, names the field, and is not retryable.
@@ -92,6 +98,42 @@ impl Task {
     /// When the attempt will be taken as failed; absent if never.
     pub fn deadline(&self) -> Option<SystemTime> {
         self.inner.assignment.deadline.and_then(|deadline| deadline.try_into().ok())
+    }
+
+    /// What people have answered to questions about this step, in the order of the questions: those of [`Task::ask`] and
+    /// that of the step's `clarify`.
+    pub fn clarifications(&self) -> &[Clarification] {
+        &self.inner.clarifications
+    }
+
+    /// Asks a person, and ends the handler until somebody has answered.
+    ///
+    /// The first time it is an error, which the handler returns with `?`: the question goes to the mesh, the step is BLOCKED, and
+    /// this attempt is over without a failure. When the question is answered the step is handed out again, to any worker of the
+    /// agent; the handler begins anew, and now this call returns the answer. So what a handler does before it asks is done
+    /// again, and a question is known by its title: the second call with the same title returns the second answer to it, or asks
+    /// again.
+    ///
+    /// ```no_run
+    /// # use consort_sdk::{Question, Task, TaskError};
+    /// # async fn handler(task: Task) -> Result<String, TaskError> {
+    /// let answer = task.ask(Question::new("Which branch?").options(["main", "next"]))?;
+    /// # Ok(answer.option)
+    /// # }
+    /// ```
+    ///
+    /// A question that the mesh would refuse fails the attempt with INVALID_ARGUMENT, which names the field.
+    pub fn ask(&self, question: Question) -> Result<Clarification, TaskError> {
+        question.check()?;
+        // No code that can panic runs under the lock.
+        let mut told = self.inner.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for (known, told) in self.inner.clarifications.iter().zip(told.iter_mut()) {
+            if known.title == question.title() && !*told {
+                *told = true;
+                return Ok(known.clone());
+            }
+        }
+        Err(TaskError::asking(question))
     }
 
     /// A client of the same mesh.

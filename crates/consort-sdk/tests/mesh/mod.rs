@@ -12,8 +12,10 @@ use consort_proto::agent::worker_service_server::{WorkerService, WorkerServiceSe
 use consort_proto::agent::*;
 use consort_proto::blob::blob_service_server::{BlobService, BlobServiceServer};
 use consort_proto::blob::*;
+use consort_sdk::Error;
 use sha2::Digest as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -56,6 +58,28 @@ impl FakeMesh {
         let connection = self.accept().await;
         connection.welcome(Duration::from_secs(30), &[]).await;
         connection
+    }
+}
+
+/// A worker that runs until it is told to stop.
+pub struct Running {
+    pub stop: oneshot::Sender<()>,
+    pub life: JoinHandle<Result<(), Error>>,
+}
+
+impl Running {
+    pub fn start(mesh: &FakeMesh, worker: consort_sdk::Worker) -> Running {
+        let (stop, stopped) = oneshot::channel();
+        let worker = worker.addr(&mesh.addr);
+        let life = tokio::spawn(worker.run_until(async {
+            // Dropping the sender stops it too.
+            let _ = stopped.await;
+        }));
+        Running { stop, life }
+    }
+
+    pub async fn end(self) -> Result<(), Error> {
+        timeout(SOON, self.life).await.expect("the worker ends").expect("the worker does not panic")
     }
 }
 
@@ -131,6 +155,11 @@ impl Connection {
         all
     }
 
+    /// The question in the next frame.
+    pub async fn asked(&mut self) -> Asked {
+        self.next().await.asked.pop().expect("a question")
+    }
+
     /// The failure in the next frame.
     pub async fn failed(&mut self) -> Failed {
         self.next().await.failed.pop().expect("a failure")
@@ -148,6 +177,7 @@ pub fn task(n: u64, agent: &str, input: &str) -> Assignment {
         attempt: 1,
         deadline: None,
         workflow: "w".into(),
+        clarifications: Vec::new(),
     }
 }
 
@@ -198,6 +228,10 @@ impl WorkerService for Workers {
     }
 
     async fn fail_task(&self, _: Request<FailTaskRequest>) -> Result<Response<FailTaskResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn ask_task(&self, _: Request<AskTaskRequest>) -> Result<Response<AskTaskResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 }

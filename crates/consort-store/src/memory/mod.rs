@@ -2,6 +2,8 @@
 
 mod blobs;
 mod dead_letters;
+mod marks;
+mod projects;
 mod runs;
 mod state;
 mod workflows;

@@ -55,8 +55,14 @@ impl RunStore for MemoryStore {
                 && (query.states.is_empty() || query.states.contains(&run.state))
                 && query.before.is_none_or(|before| (run.created_at, run.id) < before)
         };
-        let newest_first = state.by_age.iter().rev().filter(|(namespace, _, _)| *namespace == query.namespace);
-        let runs = newest_first.filter_map(|(_, _, id)| state.run(*id)).filter(wanted);
+        let newest_first: Box<dyn Iterator<Item = RunId>> = if let Some(project) = &query.project {
+            let runs = state.of_project.get(&(query.namespace.clone(), project.clone()));
+            Box::new(runs.into_iter().flatten().rev().map(|(_, id)| *id))
+        } else {
+            let of_namespace = state.by_age.iter().rev().filter(|(namespace, _, _)| *namespace == query.namespace);
+            Box::new(of_namespace.map(|(_, _, id)| *id))
+        };
+        let runs = newest_first.filter_map(|id| state.run(id)).filter(wanted);
         Ok(runs.take(query.limit as usize).collect())
     }
 
@@ -96,6 +102,8 @@ impl RunStore for MemoryStore {
             decision.namespace == query.namespace
                 && query.run.is_none_or(|run| run == decision.run)
                 && query.state.is_none_or(|state| state == decision.state)
+                && query.kind.is_none_or(|kind| kind == decision.kind)
+                && query.project.as_ref().is_none_or(|project| decision.project.as_ref() == Some(project))
                 && query.before.is_none_or(|before| (decision.created_at, decision.id) < before)
         };
         let mut found: Vec<&DecisionRow> = state.decisions.values().filter(wanted).collect();

@@ -7,11 +7,15 @@ use consort_core::data::BlobRef;
 use consort_core::event::Record;
 use consort_core::ids::{Millis, RunId};
 use consort_core::ports::{
-    Batch, Conflict, DeadLetter, DecisionRow, LogRow, RunRow, Snapshot, StoreError, StoredRequest, WorkflowRow,
+    Batch, Conflict, DeadLetter, DecisionRow, LogRow, Mark, ProjectRow, RunRow, SignalRow, Snapshot, StoreError,
+    StoredRequest, WorkflowRow,
 };
 use uuid::Uuid;
 
 use crate::batch;
+
+/// A namespace, and an id that is unique in it.
+type Name = (Arc<str>, Arc<str>);
 
 #[derive(Default)]
 pub(super) struct State {
@@ -22,13 +26,18 @@ pub(super) struct State {
     pub(super) runs: HashMap<RunId, RunRow>,
     /// Runs by age, for pages.
     pub(super) by_age: BTreeSet<(Arc<str>, Millis, RunId)>,
+    /// Runs of each project by age.
+    pub(super) of_project: HashMap<Name, BTreeSet<(Millis, RunId)>>,
     /// Runs by the time when they must be looked at.
     pub(super) to_wake: BTreeSet<(Millis, RunId)>,
     pub(super) snapshots: HashMap<RunId, Snapshot>,
     pub(super) decisions: HashMap<Uuid, DecisionRow>,
     pub(super) requests: HashMap<[u8; 16], StoredRequest>,
-    /// By namespace and id.
-    pub(super) workflows: BTreeMap<(Arc<str>, Arc<str>), Workflow>,
+    pub(super) projects: BTreeMap<Name, ProjectRow>,
+    pub(super) signals: HashMap<Uuid, SignalRow>,
+    /// Their values by name.
+    pub(super) marks: BTreeMap<String, String>,
+    pub(super) workflows: BTreeMap<Name, Workflow>,
     pub(super) dead_letters: BTreeMap<(Arc<str>, Uuid), DeadLetter>,
     pub(super) blobs: HashMap<Arc<str>, (BlobRef, Arc<[u8]>)>,
 }
@@ -54,6 +63,10 @@ impl State {
         }
         for run in &batch.created {
             self.by_age.insert((run.namespace.clone(), run.created_at, run.id));
+            if let Some(project) = &run.project {
+                let runs = self.of_project.entry((run.namespace.clone(), project.clone())).or_default();
+                runs.insert((run.created_at, run.id));
+            }
             self.runs.insert(run.id, RunRow { wake_at: None, ..run.clone() });
             self.wake_at(run.id, run.wake_at);
         }
@@ -73,6 +86,11 @@ impl State {
         self.snapshots.extend(batch.snapshots.iter().map(|snapshot| (snapshot.run, snapshot.clone())));
         self.decisions.extend(batch.decisions.iter().map(|decision| (decision.id, decision.clone())));
         self.requests.extend(batch.requests.iter().map(|request| (request.key, request.clone())));
+        for project in batch.new_projects.iter().chain(&batch.projects) {
+            self.projects.insert((project.namespace.clone(), project.id.clone()), project.clone());
+        }
+        self.signals.extend(batch.signals.iter().map(|signal| (signal.id, signal.clone())));
+        self.set_marks(&batch.marks);
         Ok(())
     }
 
@@ -82,7 +100,7 @@ impl State {
         }
         let mut conflict = Conflict {
             requests: batch.requests.iter().filter_map(|request| self.requests.get(&request.key)).cloned().collect(),
-            runs: Vec::new(),
+            ..Conflict::default()
         };
         let forks = batch.log.iter().filter_map(|row| match row {
             LogRow::Run(record) => self.records.get(&record.run)?.contains_key(&record.sequence).then_some(record.run),
@@ -94,14 +112,28 @@ impl State {
                 conflict.runs.push(run);
             }
         }
-        if !conflict.requests.is_empty() || !conflict.runs.is_empty() {
+        let projects = batch.new_projects.iter().map(|project| (project.namespace.clone(), project.id.clone()));
+        conflict.projects = projects.filter(|key| self.projects.contains_key(key)).collect();
+        if batch::is_conflict(&conflict) {
             return Err(StoreError::Conflict(conflict));
         }
         let last_position = self.log.len() as u64;
         if !batch.log.is_empty() && batch.first_position != last_position + 1 {
             return Err(StoreError::Corrupt(batch::gap(batch.first_position, last_position)));
         }
+        if let Some(signal) = batch.signals.iter().find(|signal| self.signals.contains_key(&signal.id)) {
+            return Err(StoreError::Corrupt(batch::known_signal(signal.id)));
+        }
         Ok(())
+    }
+
+    pub(super) fn set_marks(&mut self, marks: &[Mark]) {
+        for Mark { name, value } in marks {
+            match value {
+                Some(value) => drop(self.marks.insert(name.clone(), value.clone())),
+                None => drop(self.marks.remove(name)),
+            }
+        }
     }
 
     fn wake_at(&mut self, id: RunId, at: Option<Millis>) {

@@ -61,6 +61,14 @@ impl WorkflowStore for MemoryStore {
         Ok(older.take(limit as usize).cloned().collect())
     }
 
+    async fn triggered(&self, after: (&str, &str), limit: u32) -> Result<Vec<WorkflowRow>, StoreError> {
+        let state = self.state();
+        let later = state.workflows.iter().filter(|((namespace, id), _)| (&**namespace, &**id) > after);
+        let newest =
+            later.filter(|(_, workflow)| !workflow.deleted).filter_map(|(_, workflow)| workflow.revisions.last());
+        Ok(newest.filter(|row| row.triggers).take(limit as usize).cloned().collect())
+    }
+
     async fn delete(&self, namespace: &str, id: &str) -> Result<bool, StoreError> {
         let mut state = self.state();
         let found = state.workflows.get_mut(&(namespace.into(), id.into()));

@@ -8,7 +8,7 @@ use super::rows::{failed, get, uuid};
 use crate::integrity::{Integrity, check_log};
 
 /// Rows that contradict each other, each by the id of a run.
-const CONTRADICTIONS: [(&str, &str); 4] = [
+const CONTRADICTIONS: [(&str, &str); 5] = [
     ("is listed but has no event", "SELECT id FROM runs WHERE NOT EXISTS (SELECT 1 FROM log WHERE log.run = runs.id)"),
     (
         "has events but is not listed",
@@ -22,6 +22,11 @@ const CONTRADICTIONS: [(&str, &str); 4] = [
     (
         "is asked for by a decision but is not listed",
         "SELECT run FROM decisions WHERE NOT EXISTS (SELECT 1 FROM runs WHERE id = decisions.run)",
+    ),
+    (
+        "belongs to a project that is not there",
+        "SELECT id FROM runs WHERE project IS NOT NULL AND NOT EXISTS \
+         (SELECT 1 FROM projects WHERE namespace = runs.namespace AND id = runs.project)",
     ),
 ];
 

@@ -7,10 +7,13 @@ mod blobs;
 mod commit;
 mod dead_letters;
 mod integrity;
+mod marks;
 mod open;
+mod projects;
 mod rows;
 mod runs;
 mod statements;
+mod tables;
 mod workflows;
 mod writer;
 
@@ -21,9 +24,11 @@ use sqlx::SqlitePool;
 use tokio::sync::Mutex;
 
 use crate::files::BlobFiles;
-use commit::Tables;
+use commit::Taken;
+use dead_letters::Letters;
 pub use open::OpenError;
 use statements::Statement;
+use tables::Tables;
 use writer::{Done, Refused, Writer};
 
 /// Keeps everything in one folder: `consort.db`, `blobs/` and `lock`.
@@ -32,6 +37,8 @@ pub struct SqliteStore {
     readers: SqlitePool,
     blobs: BlobFiles,
     tables: Tables,
+    taken: Taken,
+    letters: Letters,
 }
 
 impl SqliteStore {

@@ -14,13 +14,18 @@ use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 use tokio::sync::Mutex;
 
 use super::SqliteStore;
-use super::commit::Tables;
+use super::commit::Taken;
+use super::dead_letters::Letters;
 use super::rows::failed;
+use super::tables::Tables;
 use super::writer::Writer;
 use crate::files::{BlobFiles, sync_folder};
 
 /// Every change of the schema, in order. Those that were released never change.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "begin", include_str!("../../migrations/0001_begin.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "begin", include_str!("../../migrations/0001_begin.sql")),
+    (2, "projects", include_str!("../../migrations/0002_projects.sql")),
+];
 
 /// How long a connection waits for a lock, and a reader for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,6 +38,9 @@ const CHECKPOINT_PAGES: &str = "4096";
 
 /// The write-ahead log shrinks to this after a burst.
 const WAL_LIMIT_BYTES: &str = "67108864";
+
+/// Prepared statements that a connection keeps: those of every table in every size, and as many single ones.
+const STATEMENTS: usize = 256;
 
 /// Negative numbers are KiB.
 const WRITER_CACHE: &str = "-16384";
@@ -90,7 +98,7 @@ impl SqliteStore {
             .filename(folder.join("consort.db"))
             .busy_timeout(PATIENCE)
             .foreign_keys(false)
-            .statement_cache_capacity(128)
+            .statement_cache_capacity(STATEMENTS)
             .disable_statement_logging();
 
         refuse_newer(folder, options.clone().read_only(true)).await?;
@@ -117,7 +125,8 @@ impl SqliteStore {
             .test_before_acquire(false)
             .connect_lazy_with(reading);
         let writer = Arc::new(Mutex::new(Writer::new(writing, connection, lock)));
-        Ok(SqliteStore { writer, readers, blobs, tables: Tables::new() })
+        let (tables, taken, letters) = (Tables::new(), Taken::new(), Letters::new());
+        Ok(SqliteStore { writer, readers, blobs, tables, taken, letters })
     }
 }
 

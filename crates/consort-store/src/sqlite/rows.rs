@@ -42,6 +42,12 @@ pub(super) fn number(row: &SqliteRow, column: usize) -> Result<u64, StoreError> 
     u64::try_from(value).map_err(|_| StoreError::Corrupt(format!("{value} in column {column} is negative")))
 }
 
+/// A column that is never negative and never large.
+fn small(row: &SqliteRow, column: usize) -> Result<u32, StoreError> {
+    let value = number(row, column)?;
+    u32::try_from(value).map_err(|_| StoreError::Corrupt(format!("{value} in column {column} is too large")))
+}
+
 pub(super) fn uuid(bytes: &[u8]) -> Result<Uuid, StoreError> {
     Uuid::from_slice(bytes).map_err(|error| StoreError::Corrupt(format!("an id is damaged: {error}")))
 }
@@ -54,8 +60,21 @@ pub(super) fn json<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, S
     serde_json::from_slice(bytes).map_err(|error| StoreError::Corrupt(format!("{what} cannot be read: {error}")))
 }
 
-fn text(row: &SqliteRow, column: usize) -> Result<Arc<str>, StoreError> {
+pub(super) fn text(row: &SqliteRow, column: usize) -> Result<Arc<str>, StoreError> {
     get::<&str>(row, column).map(Arc::from)
+}
+
+fn optional_text(row: &SqliteRow, column: usize) -> Result<Option<Arc<str>>, StoreError> {
+    get::<Option<&str>>(row, column).map(|text| text.map(Arc::from))
+}
+
+/// A column with the number of a run's state.
+pub(super) fn run_state(row: &SqliteRow, column: usize) -> Result<RunState, StoreError> {
+    let state = number(row, column)?;
+    u8::try_from(state)
+        .ok()
+        .and_then(RunState::from_number)
+        .ok_or_else(|| StoreError::Corrupt(format!("{state} is not the number of a run state")))
 }
 
 fn run_id(row: &SqliteRow, column: usize) -> Result<RunId, StoreError> {
@@ -109,13 +128,12 @@ pub(super) fn record(row: &SqliteRow) -> Result<Record, StoreError> {
 macro_rules! run_columns {
     () => {
         "id, namespace, workflow, revision, state, created_at, updated_at, ended_at, wake_at, parent, labels, error, \
-         coalesce((SELECT sequence + count - 1 FROM log WHERE log.run = runs.id ORDER BY sequence DESC LIMIT 1), 0)"
+         project, coalesce((SELECT sequence + count - 1 FROM log WHERE log.run = runs.id ORDER BY sequence DESC LIMIT 1), 0)"
     };
 }
 pub(super) use run_columns;
 
 pub(super) fn run_row(row: &SqliteRow) -> Result<RunRow, StoreError> {
-    let state = number(row, 4)?;
     let parent: Option<&[u8]> = get(row, 9)?;
     let labels: Option<&str> = get(row, 10)?;
     let error: Option<&str> = get(row, 11)?;
@@ -124,16 +142,14 @@ pub(super) fn run_row(row: &SqliteRow) -> Result<RunRow, StoreError> {
         namespace: text(row, 1)?,
         workflow: text(row, 2)?,
         revision: number(row, 3)?,
-        state: u8::try_from(state)
-            .ok()
-            .and_then(RunState::from_number)
-            .ok_or_else(|| StoreError::Corrupt(format!("{state} is not the number of a run state")))?,
-        sequence: number(row, 12)?,
+        state: run_state(row, 4)?,
+        sequence: number(row, 13)?,
         created_at: get(row, 5)?,
         updated_at: get(row, 6)?,
         ended_at: get(row, 7)?,
         wake_at: get(row, 8)?,
         parent: parent.map(uuid).transpose()?.map(RunId),
+        project: optional_text(row, 12)?,
         labels: labels.map_or(Ok(BTreeMap::new()), |text| json("the labels of a run", text.as_bytes()))?,
         error: error.map(|text| json("the error of a run", text.as_bytes())).transpose()?,
     })
@@ -152,7 +168,7 @@ pub(super) fn request(row: &SqliteRow) -> Result<StoredRequest, StoreError> {
 /// Columns of `workflows` that [`workflow`] reads.
 macro_rules! workflow_columns {
     () => {
-        "namespace, id, revision, source, digest, created_at, created_by"
+        "namespace, id, revision, source, digest, created_at, created_by, triggers"
     };
 }
 pub(super) use workflow_columns;
@@ -166,16 +182,32 @@ pub(super) fn workflow(row: &SqliteRow) -> Result<WorkflowRow, StoreError> {
         digest: get(row, 4)?,
         created_at: get(row, 5)?,
         created_by: get(row, 6)?,
+        triggers: get(row, 7)?,
     })
 }
 
-/// From `id, namespace, event, reason, at`.
+/// Columns of `dead_letters` that [`dead_letter`] reads.
+macro_rules! dead_letter_columns {
+    () => {
+        "id, namespace, event, reason, at, of_group, attempts, position, number"
+    };
+}
+pub(super) use dead_letter_columns;
+
 pub(super) fn dead_letter(row: &SqliteRow) -> Result<DeadLetter, StoreError> {
+    let position: Option<i64> = get(row, 7)?;
+    let place = match position {
+        Some(_) => Some((number(row, 7)?, small(row, 8)?)),
+        None => None,
+    };
     Ok(DeadLetter {
         id: uuid(get(row, 0)?)?,
         namespace: text(row, 1)?,
         event: get(row, 2)?,
         reason: get(row, 3)?,
         at: get(row, 4)?,
+        group: optional_text(row, 5)?,
+        attempts: small(row, 6)?,
+        place,
     })
 }

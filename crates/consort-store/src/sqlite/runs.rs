@@ -13,9 +13,9 @@ use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use super::SqliteStore;
-use super::commit::state_name;
 use super::rows::{self, failed, get, log_columns, number, run_columns};
 use super::statements::Statement;
+use super::tables::{kind_name, state_name};
 
 #[async_trait]
 impl RunStore for SqliteStore {
@@ -68,6 +68,9 @@ impl RunStore for SqliteStore {
         if let Some(workflow) = &query.workflow {
             sql.push(" AND workflow = ").push_bind(workflow.clone());
         }
+        if let Some(project) = &query.project {
+            sql.push(" AND project = ").push_bind(project.clone());
+        }
         if !query.states.is_empty() {
             if query.states.iter().all(|state| matches!(state, RunState::Failed | RunState::Cancelled)) {
                 // The words of the partial index, so that it is used.
@@ -117,9 +120,21 @@ impl RunStore for SqliteStore {
         if let Some(run) = query.run {
             sql.push(" AND run = ").push_bind(run.0.into_bytes().to_vec());
         }
-        if let Some(state) = query.state {
-            // A literal and not a value, so that the partial index of the open ones is used.
-            sql.push(" AND state = '").push(state_name(state)).push("'");
+        for (column, name) in
+            [(" AND state = ", query.state.map(state_name)), (" AND kind = ", query.kind.map(kind_name))]
+        {
+            let Some(name) = name else { continue };
+            sql.push(column);
+            if query.run.is_some() {
+                // A run has few decisions; its own index is the one to use.
+                sql.push_bind(name);
+            } else {
+                // A literal and not a value, so that the partial indexes of the open ones and of clarifications are used.
+                sql.push("'").push(name).push("'");
+            }
+        }
+        if let Some(project) = &query.project {
+            sql.push(" AND project = ").push_bind(project.clone());
         }
         if let Some((created_at, id)) = query.before {
             sql.push(" AND (created_at, id) < (").push_bind(created_at).push(", ");

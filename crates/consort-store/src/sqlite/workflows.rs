@@ -11,9 +11,9 @@ use super::statements::Statement;
 #[async_trait]
 impl WorkflowStore for SqliteStore {
     async fn apply(&self, row: &WorkflowRow) -> Result<WorkflowRow, StoreError> {
-        let insert = "INSERT INTO workflows (namespace, id, revision, source, digest, created_at, created_by) \
+        let insert = "INSERT INTO workflows (namespace, id, revision, source, digest, created_at, created_by, triggers) \
             SELECT ?1, ?2, \
-                coalesce((SELECT max(revision) FROM workflows WHERE namespace = ?1 AND id = ?2), 0) + 1, ?3, ?4, ?5, ?6 \
+                coalesce((SELECT max(revision) FROM workflows WHERE namespace = ?1 AND id = ?2), 0) + 1, ?3, ?4, ?5, ?6, ?7 \
             WHERE NOT EXISTS (SELECT 1 FROM workflows WHERE namespace = ?1 AND id = ?2 AND digest = ?4 AND deleted = 0 \
                 AND revision = (SELECT max(revision) FROM workflows WHERE namespace = ?1 AND id = ?2))";
         let newest = concat!(
@@ -28,6 +28,7 @@ impl WorkflowStore for SqliteStore {
             values.add(row.digest.as_str());
             values.add(row.created_at);
             values.add(row.created_by.as_str());
+            values.add(row.triggers);
         });
         let newest = Statement::new(newest, |values| {
             values.add(row.namespace.clone());
@@ -91,6 +92,18 @@ impl WorkflowStore for SqliteStore {
         ));
         let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
         let query = query.bind(namespace).bind(id).bind(before).bind(i64::from(limit));
+        read(&query.fetch_all(&self.readers).await.map_err(failed)?, rows::workflow)
+    }
+
+    async fn triggered(&self, after: (&str, &str), limit: u32) -> Result<Vec<WorkflowRow>, StoreError> {
+        let query = sqlx::query(concat!(
+            "SELECT ",
+            workflow_columns!(),
+            " FROM workflows AS w WHERE triggers = 1 AND (namespace, id) > (?1, ?2) AND deleted = 0 AND revision = \
+             (SELECT max(revision) FROM workflows WHERE namespace = w.namespace AND id = w.id) \
+             ORDER BY namespace, id LIMIT ?3"
+        ));
+        let query = query.bind(after.0).bind(after.1).bind(i64::from(limit));
         read(&query.fetch_all(&self.readers).await.map_err(failed)?, rows::workflow)
     }
 

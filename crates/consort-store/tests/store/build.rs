@@ -7,10 +7,11 @@ use consort_core::data::Data;
 use consort_core::event::{Code, DecisionRequested, Entry, Fact, Failure, LeaseLoss, Published, Record, chain};
 use consort_core::ids::{Millis, RunId, StepKey};
 use consort_core::ports::{
-    Batch, Conflict, DecisionRow, DecisionState, LogRow, RunRow, RunUpdate, Snapshot, Store, StoreError, StoredRequest,
-    WorkflowRow,
+    Batch, Conflict, DeadLetter, DecisionKind, DecisionRow, DecisionState, LogRow, Mark, ProjectRow, ProjectState,
+    RunRow, RunUpdate, SignalRow, Snapshot, Store, StoreError, StoredRequest, WorkflowRow,
 };
 use consort_core::run::RunState;
+use consort_core::signal::{Impact, Route, Signal, Urgency};
 use uuid::Uuid;
 
 pub(crate) fn run_id(number: u64) -> RunId {
@@ -71,6 +72,7 @@ pub(crate) fn published(namespace: &str, number: u64) -> Published {
         namespace: namespace.into(),
         subject: "main".into(),
         payload: Data::of(&serde_json::json!({"number": number, "ü": [1.5, null]})),
+        depth: 0,
     }
 }
 
@@ -87,6 +89,7 @@ pub(crate) fn run_row(number: u64) -> RunRow {
         ended_at: None,
         wake_at: None,
         parent: None,
+        project: None,
         labels: BTreeMap::new(),
         error: None,
     }
@@ -139,6 +142,8 @@ pub(crate) fn decision(number: u64, run: u64, state: DecisionState) -> DecisionR
         option: answered.then(|| "yes".into()),
         form: None,
         answered_by: answered.then(|| "kim".into()),
+        kind: DecisionKind::Choice,
+        project: None,
     }
 }
 
@@ -151,6 +156,67 @@ pub(crate) fn workflow(id: &str, source: &str) -> WorkflowRow {
         digest: format!("digest of {source}"),
         created_at: 5,
         created_by: "kim".into(),
+        triggers: false,
+    }
+}
+
+pub(crate) fn project(id: &str, number: u64) -> ProjectRow {
+    ProjectRow {
+        namespace: "default".into(),
+        id: id.into(),
+        uid: Uuid::from_u64_pair(10, number),
+        title: "Öl & \"co\"".into(),
+        request: Data::of(&serde_json::json!({"goal": "less waste", "n": [1.5, null]})),
+        state: ProjectState::Active,
+        created_at: 3_000 + number as Millis,
+        created_by: "kim".into(),
+        closed_at: None,
+        reason: String::new(),
+        labels: BTreeMap::from([("team".into(), "oil".into())]),
+    }
+}
+
+/// The project as it is once it is over.
+pub(crate) fn closed(project: ProjectRow, state: ProjectState) -> ProjectRow {
+    ProjectRow { state, closed_at: Some(9_000), reason: "no money".into(), title: "Öl".into(), ..project }
+}
+
+pub(crate) fn signal(number: u64, kind: &str, project: Option<&str>) -> SignalRow {
+    SignalRow {
+        id: Uuid::from_u64_pair(11, number),
+        namespace: "default".into(),
+        project: project.map(Into::into),
+        signal: Signal {
+            kind: kind.into(),
+            urgency: Urgency::High,
+            impact: Impact::Low,
+            title: "Tests are red".into(),
+            description: String::new(),
+            payload: Data::of(&serde_json::json!({"build": number})),
+            source: "ci".into(),
+            agent: Some("fixer".into()),
+        },
+        route: Route::Agent,
+        runs: vec![run_id(1), run_id(2)],
+        created_at: 4_000 + number as Millis,
+    }
+}
+
+/// A mark with a value, or one that is to be removed.
+pub(crate) fn mark(name: &str, value: Option<&str>) -> Mark {
+    Mark { name: name.into(), value: value.map(Into::into) }
+}
+
+pub(crate) fn letter(number: u64) -> DeadLetter {
+    DeadLetter {
+        id: Uuid::from_u64_pair(1, number),
+        namespace: "default".into(),
+        event: format!("{{\"n\": {number}}}"),
+        reason: "no such type".into(),
+        at: 5,
+        group: None,
+        attempts: 0,
+        place: None,
     }
 }
 

@@ -1,4 +1,5 @@
-//! The conformance suite of the ports, run on every backend; what only SQLite promises; and a model test between the two.
+//! The conformance suite of the ports, run on every backend; what only SQLite promises; data of older versions;
+//! and a model test between the two.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // in a test, both are how a promise that was not kept is told
 
@@ -6,3 +7,4 @@ mod build;
 mod conformance;
 mod model;
 mod sqlite;
+mod upgrade;

@@ -1,17 +1,26 @@
 //! Random batches do to SQLite what they do to the store in memory, and both say the same about it.
 
-use consort_core::ports::{Batch, DecisionQuery, DecisionState, LogRow, RunQuery, RunStore, Store, StoreError};
+use std::sync::Arc;
+
+use consort_core::ports::{
+    Batch, DecisionKind, DecisionQuery, DecisionRow, DecisionState, LogRow, ProjectQuery, ProjectState, RunQuery,
+    RunRow, RunStore, SignalQuery, Store, StoreError,
+};
 use consort_core::run::RunState;
 use consort_store::{MemoryStore, SqliteStore};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::build::{History, decision, published, request, run_id, run_row, snapshot, update};
+use crate::build::{
+    History, closed, decision, mark, project, published, request, run_id, run_row, signal, snapshot, update,
+};
 
 /// Runs and request keys in play: few, so that batches collide.
 const RUNS: u64 = 4;
 const KEYS: u8 = 6;
+const PROJECTS: [&str; 3] = ["coal", "gas", "oil"];
+const MARKS: [&str; 4] = ["a", "a/b", "a/c", "b"];
 
 const STATES: [RunState; 4] = [RunState::Running, RunState::Waiting, RunState::Succeeded, RunState::Failed];
 const DECISION_STATES: [DecisionState; 3] = [DecisionState::Open, DecisionState::Answered, DecisionState::Expired];
@@ -29,6 +38,11 @@ struct Doing {
     requests: Vec<(u8, i64)>,
     wake: Vec<(u64, i64)>,
     forget: Option<(i64, u32)>,
+    found: Option<usize>,
+    close: Option<usize>,
+    raise: Option<u64>,
+    /// Name, and value if it is set.
+    marks: Vec<(usize, Option<u8>)>,
 }
 
 fn doing() -> impl Strategy<Value = Doing> {
@@ -46,9 +60,42 @@ fn doing() -> impl Strategy<Value = Doing> {
         vec((0..RUNS, 0..50_i64), 0..3),
         option::weighted(0.2, (0..50_i64, 0..3_u32)),
     );
-    (history, others).prop_map(|((records, published, create, update, snapshot), (decide, requests, wake, forget))| {
-        Doing { records, published, create, update, snapshot, decide, requests, wake, forget }
+    let projects = (
+        option::weighted(0.2, 0..PROJECTS.len()),
+        option::weighted(0.2, 0..PROJECTS.len()),
+        option::weighted(0.2, 0..8_u64),
+        vec((0..MARKS.len(), option::of(0..9_u8)), 0..4),
+    );
+    (history, others, projects).prop_map(|(history, others, projects)| {
+        let (records, published, create, update, snapshot) = history;
+        let (decide, requests, wake, forget) = others;
+        let (found, close, raise, marks) = projects;
+        Doing {
+            records,
+            published,
+            create,
+            update,
+            snapshot,
+            decide,
+            requests,
+            wake,
+            forget,
+            found,
+            close,
+            raise,
+            marks,
+        }
     })
+}
+
+/// Every other one belongs to a project.
+fn project_of(number: u64) -> Option<Arc<str>> {
+    (number % 2 == 1).then(|| PROJECTS[number as usize % PROJECTS.len()].into())
+}
+
+fn deciding(number: u64, state: DecisionState) -> DecisionRow {
+    let kind = if number.is_multiple_of(3) { DecisionKind::Clarification } else { DecisionKind::Choice };
+    DecisionRow { kind, project: project_of(number), ..decision(number, number % RUNS, state) }
 }
 
 /// The batch, built on what the store holds.
@@ -71,13 +118,33 @@ async fn batch(store: &dyn Store, doing: &Doing) -> Batch {
     Batch {
         first_position: store.last_position().await.unwrap() + 1,
         log,
-        created: doing.create.map(run_row).into_iter().collect(),
+        created: doing
+            .create
+            .map(|number| RunRow { project: project_of(number), ..run_row(number) })
+            .into_iter()
+            .collect(),
         updated: doing.update.iter().map(|(run, state, wake)| update(*run, STATES[*state], *wake)).collect(),
         snapshots: doing.snapshot.map(|run| snapshot(&histories[run as usize], b"state")).into_iter().collect(),
-        decisions: doing.decide.map(|(n, state)| decision(n, n % RUNS, DECISION_STATES[state])).into_iter().collect(),
+        decisions: doing.decide.map(|(n, state)| deciding(n, DECISION_STATES[state])).into_iter().collect(),
         requests: doing.requests.iter().map(|(key, at)| request(*key, *at)).collect(),
         blobs: Vec::new(),
         wake: doing.wake.iter().map(|(run, at)| (run_id(*run), *at)).collect(),
+        new_projects: doing.found.map(|n| project(PROJECTS[n], n as u64)).into_iter().collect(),
+        projects: doing
+            .close
+            .map(|n| closed(project(PROJECTS[n], n as u64), ProjectState::Completed))
+            .into_iter()
+            .collect(),
+        signals: doing
+            .raise
+            .map(|n| signal(n, ["A", "B"][n as usize / 4], project_of(n).as_deref()))
+            .into_iter()
+            .collect(),
+        marks: doing
+            .marks
+            .iter()
+            .map(|(n, value)| mark(MARKS[*n], value.map(|value| value.to_string()).as_deref()))
+            .collect(),
     }
 }
 
@@ -86,6 +153,7 @@ fn answer(result: Result<(), StoreError>) -> String {
     match result {
         Err(StoreError::Conflict(mut conflict)) => {
             conflict.runs.sort();
+            conflict.projects.sort();
             conflict.requests.sort_by_key(|request| request.key);
             format!("{conflict:?}")
         }
@@ -104,13 +172,37 @@ async fn everything(store: &dyn Store) -> Vec<String> {
         seen.push(format!("{:?}", store.run(run_id(number)).await.unwrap()));
         seen.push(format!("{:?}", store.records_after(run_id(number), 3, 2).await.unwrap()));
     }
+    let namespace: Arc<str> = "default".into();
     for states in [vec![], vec![RunState::Failed], vec![RunState::Running, RunState::Failed]] {
-        let query = RunQuery { namespace: "default".into(), workflow: None, states, before: None, limit: 3 };
-        seen.push(format!("{:?}", store.runs(&query).await.unwrap()));
+        for project in [None, project_of(1)] {
+            let (namespace, states) = (namespace.clone(), states.clone());
+            let query = RunQuery { namespace, workflow: None, states, project, before: None, limit: 3 };
+            seen.push(format!("{:?}", store.runs(&query).await.unwrap()));
+        }
     }
     for state in [None, Some(DecisionState::Open)] {
-        let query = DecisionQuery { namespace: "default".into(), run: None, state, before: None, limit: 4 };
-        seen.push(format!("{:?}", store.decisions(&query).await.unwrap()));
+        for (kind, project) in [(None, None), (Some(DecisionKind::Clarification), None), (None, project_of(3))] {
+            let namespace = namespace.clone();
+            let query = DecisionQuery { namespace, run: None, state, kind, project, before: None, limit: 4 };
+            seen.push(format!("{:?}", store.decisions(&query).await.unwrap()));
+        }
+    }
+    for state in [None, Some(ProjectState::Active), Some(ProjectState::Completed)] {
+        let query = ProjectQuery { namespace: namespace.clone(), state, before: None, limit: 2 };
+        seen.push(format!("{:?}", store.projects(&query).await.unwrap()));
+    }
+    for project in PROJECTS {
+        seen.push(format!("{:?}", store.project("default", project).await.unwrap()));
+        seen.push(format!("{:?}", store.run_counts("default", project).await.unwrap()));
+    }
+    for (kind, project) in
+        [(None, None), (Some("A".into()), None), (None, project_of(1)), (Some("B".into()), project_of(5))]
+    {
+        let query = SignalQuery { namespace: namespace.clone(), kind, project, before: None, limit: 3 };
+        seen.push(format!("{:?}", store.signals(&query).await.unwrap()));
+    }
+    for (prefix, after) in [("", ""), ("a", ""), ("a/", ""), ("a/", "a/b"), ("", "a/b")] {
+        seen.push(format!("{:?}", store.marks(prefix, after, 3).await.unwrap()));
     }
     for key in 0..KEYS {
         seen.push(format!("{:?}", store.request(&[key; 16]).await.unwrap()));

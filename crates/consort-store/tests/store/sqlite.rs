@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use consort_core::data::BlobRef;
-use consort_core::ports::{Batch, BlobStore, LogRow, RunStore, Store, StoreError, WorkflowStore};
+use consort_core::ports::{
+    Batch, BlobStore, DeadLetterStore, LogRow, MarkStore, ProjectStore, RunStore, Store, StoreError, WorkflowStore,
+};
 use consort_core::run::RunState;
 use consort_store::{MemoryStore, OpenError, SqliteStore, check_log};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -13,7 +15,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 use tempfile::TempDir;
 
 use crate::build::{
-    History, append, begin, commit, conflict, published, request, run_id, run_row, snapshot, update, workflow,
+    History, append, begin, commit, conflict, letter, mark, project, published, request, run_id, run_row, signal,
+    snapshot, update, workflow,
 };
 
 async fn open(folder: &Path) -> SqliteStore {
@@ -49,6 +52,9 @@ async fn everything_is_there_after_reopening() {
         .await
         .unwrap();
     store.apply(&workflow("audit", "a")).await.unwrap();
+    store.set_marks(&[mark("a", Some("1"))]).await.unwrap();
+    let (new_projects, signals) = (vec![project("oil", 1)], vec![signal(1, "REQUIREMENT", Some("oil"))]);
+    commit(&store, Batch { new_projects, signals: signals.clone(), ..Batch::default() }).await.unwrap();
     let log = store.log_after(0, "", 10).await.unwrap();
     let run = store.run(run_id(2)).await.unwrap();
     store.close().await;
@@ -61,6 +67,9 @@ async fn everything_is_there_after_reopening() {
     assert_eq!(store.run(run_id(2)).await.unwrap(), run);
     assert_eq!(store.load(run_id(1)).await.unwrap().unwrap().snapshot.unwrap().sequence, 4);
     assert_eq!(store.workflow("default", "audit", None).await.unwrap().unwrap().revision, 1);
+    assert_eq!(store.marks("", "", 9).await.unwrap(), [mark("a", Some("1"))]);
+    assert_eq!(store.project("default", "oil").await.unwrap(), Some(project("oil", 1)));
+    assert_eq!(store.signal(signals[0].id).await.unwrap().as_ref(), signals.first());
     assert_eq!(store.read(&BlobRef::of(b"bytes", "").sha256, 0, 9).await.unwrap().unwrap(), b"bytes");
     let again = commit(&store, Batch { requests: vec![request(1, 99)], ..Batch::default() }).await;
     assert_eq!(conflict(again).requests, [request(1, 10)]);
@@ -97,9 +106,9 @@ async fn newer_data_are_refused_and_left_alone() {
     .await;
     let before = fs::read(folder.path().join("consort.db")).unwrap();
     let Err(error) = SqliteStore::open(folder.path()).await else { panic!("newer data were opened") };
-    assert!(matches!(error, OpenError::Newer { found: 37, known: 1, .. }));
+    assert!(matches!(error, OpenError::Newer { found: 37, known: 2, .. }));
     let message = error.to_string();
-    assert!(message.contains("37") && message.contains("up to 1"), "{message}");
+    assert!(message.contains("37") && message.contains("up to 2"), "{message}");
     assert!(fs::read(folder.path().join("consort.db")).unwrap() == before, "the database was changed");
 }
 
@@ -180,6 +189,25 @@ async fn a_failed_transaction_leaves_nothing_and_the_store_goes_on() {
 }
 
 #[tokio::test]
+async fn letters_leave_only_together_with_their_marks() {
+    let (store, folder) = filled().await;
+    store.bury(&[letter(1), letter(2)]).await.unwrap();
+    tamper(
+        folder.path(),
+        "CREATE TRIGGER fire BEFORE INSERT ON marks WHEN NEW.value = 'hot' \
+         BEGIN SELECT RAISE(ABORT, 'the disk is on fire'); END",
+    )
+    .await;
+    let ids = [letter(1).id, letter(2).id];
+    let failed = store.exhume("default", &ids, &[mark("a", Some("1")), mark("b", Some("hot"))]).await;
+    assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
+    assert_eq!(store.dead_letters_of("default", &ids).await.unwrap().len(), 2);
+    assert_eq!(store.marks("", "", 10).await.unwrap(), []);
+    store.exhume("default", &ids, &[mark("a", Some("1"))]).await.unwrap();
+    assert_eq!(store.dead_letters_of("default", &ids).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_caller_who_goes_away_leaves_nothing_half_done() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await;
@@ -248,6 +276,7 @@ async fn damage_is_found_and_named() {
         ("UPDATE log SET count = 5 WHERE position = 5", "a record of 5 events that holds 1"),
         ("UPDATE log SET body = x'7b' WHERE position = 4", "position 4 of the log: the event cannot be read"),
         ("DELETE FROM runs WHERE id = (SELECT run FROM log WHERE position = 2)", "has events but is not listed"),
+        ("UPDATE runs SET project = 'lost' WHERE created_at = 1002", "belongs to a project that is not there"),
     ] {
         let (store, folder) = filled().await;
         tamper(folder.path(), sql).await;

@@ -33,6 +33,9 @@ fn sound() -> (Seen, Stored) {
         inputs: Data::of(&json!({"n": 1})),
         parent: None,
         labels: BTreeMap::from([("request".to_owned(), "r1".to_owned())]),
+        project: None,
+        cause: None,
+        plan: None,
     };
     let mut stored = Stored::default();
     let (mut run, transition) = Run::start(RUN, definition.clone(), started, &cx(1_000)).unwrap();
@@ -82,6 +85,7 @@ fn sound() -> (Seen, Stored) {
         updated_at,
         ended_at,
         wake_at: None,
+        project: None,
         parent: None,
         labels: run.labels().clone(),
         error: None,
@@ -318,7 +322,14 @@ fn a_lost_child_is_found() {
         rewrite(stored, |entries| {
             if let Some(at) = entries.iter().position(|entry| matches!(entry.fact, Fact::DecisionRequested(_))) {
                 let step = entries[at].step.clone();
-                let fact = Fact::ChildStarted { child, workflow: "child".into(), revision: 1, inputs: Data::null() };
+                let fact = Fact::ChildStarted {
+                    child,
+                    workflow: "child".into(),
+                    revision: 1,
+                    inputs: Data::null(),
+                    plan: None,
+                    token: None,
+                };
                 entries.insert(at, Entry { step, fact });
             }
         });

@@ -21,6 +21,9 @@ pub(crate) struct Decisions {
     /// Only those of this run.
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
+    /// Only those of this project's runs.
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
     /// At most this many.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(i32).range(1..=1_000))]
     pub limit: i32,
@@ -40,6 +43,8 @@ impl Decisions {
             page_token: String::new(),
             state: state as i32,
             run,
+            kind: 0,
+            project: super::signals::project(context, self.project.as_deref())?,
         };
         let page = context.mesh.answer(context.mesh.client.decisions().list_decisions(request).await)?;
         context.format.print(&page, || {

@@ -1,13 +1,11 @@
-//! `consort events`, `events tail` and `dead-letters`.
+//! `consort events` and `events tail`.
 
 use std::pin::pin;
 
 use clap::{Args, Subcommand};
 use consort_proto::agent::{LogLevel, step_report};
 use consort_proto::event::subscribe_request::Kind as SubscriberSays;
-use consort_proto::event::{
-    Event, EventFilter, ListDeadLettersRequest, SubscribeRequest, SubscribeStart, subscribe_start::From as StartAt,
-};
+use consort_proto::event::{Event, EventFilter, SubscribeRequest, SubscribeStart, subscribe_start::From as StartAt};
 use consort_proto::orchestrator::{ListRunEventsResponse, RunEvent, run_event::Fact, watch_run_response::Kind};
 use futures::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::names;
-use crate::output::{Table, text};
+use crate::output::text;
 
 /// How many characters of a value a line shows.
 const SHOWN: usize = 80;
@@ -112,6 +110,7 @@ impl Tail {
             }),
             from: Some(self.after.map_or(StartAt::Latest(true), StartAt::Cursor)),
             credit: CREDIT,
+            ..Default::default()
         };
         let gone = || Failure::failed("the server closed the subscription");
         say.send(SubscribeRequest { kind: Some(SubscriberSays::Start(start)) }).await.map_err(|_| gone())?;
@@ -181,6 +180,20 @@ fn describe(fact: &Fact) -> (&'static str, String) {
         Fact::DecisionRequested(f) => ("DecisionRequested", format!("{} {}", text::id(&f.decision), f.title)),
         Fact::DecisionAnswered(f) => ("DecisionAnswered", format!("{} by {}", f.option, f.answered_by)),
         Fact::ChildStarted(f) => ("ChildStarted", format!("{} {}", text::id(&f.workflow), text::id(&f.child))),
+        Fact::StepIterated(f) => ("StepIterated", format!("iteration {}", f.iteration)),
+        Fact::SignalAwaited(f) => ("SignalAwaited", f.signal.clone()),
+        Fact::RunCompensating(f) => {
+            ("RunCompensating", format!("{} failed, so {}: {}", f.failed_step, f.goto_step, message(f.error.as_ref())))
+        }
+        Fact::ClarificationRequested(f) => {
+            let asked = f.question.as_ref().map(|asked| format!("{} {}", text::id(&asked.decision), asked.title));
+            ("ClarificationRequested", asked.unwrap_or_default())
+        }
+        Fact::ClarificationAnswered(f) => {
+            let answer = f.answer.as_ref().map(|answer| format!("{} by {}", answer.option, answer.answered_by));
+            ("ClarificationAnswered", answer.unwrap_or_default())
+        }
+        Fact::EventEmitted(f) => ("EventEmitted", f.event_type.clone()),
     }
 }
 
@@ -195,35 +208,6 @@ fn reported(kind: Option<&step_report::Kind>) -> String {
         }
         Some(step_report::Kind::Progress(progress)) => format!("{:.0} % {}", progress.fraction * 100.0, progress.text),
         None => String::new(),
-    }
-}
-
-/// List events that could not be accepted or delivered.
-#[derive(Debug, Args)]
-pub(crate) struct DeadLetters {
-    /// At most this many.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(i32).range(1..=1_000))]
-    pub limit: i32,
-}
-
-impl DeadLetters {
-    /// Runs the command.
-    pub(crate) async fn run(self, context: &Context) -> Result<()> {
-        let request =
-            ListDeadLettersRequest { parent: context.parent.clone(), page_size: self.limit, page_token: String::new() };
-        let page = context.mesh.answer(context.mesh.client.events().list_dead_letters(request).await)?;
-        context.format.print(&page, || {
-            let mut table = Table::new(&["DEAD LETTER", "TYPE", "CAME", "REASON"]);
-            for letter in &page.dead_letters {
-                table.row([
-                    letter.id.clone(),
-                    letter.event.as_ref().map_or_else(String::new, |event| event.event_type.clone()),
-                    text::ago(letter.create_time.as_ref()),
-                    letter.reason.clone(),
-                ]);
-            }
-            table.render_or("no dead letters")
-        })
     }
 }
 

@@ -5,5 +5,8 @@ pub(crate) mod apply;
 pub(crate) mod decisions;
 pub(crate) mod doctor;
 pub(crate) mod events;
+pub(crate) mod letters;
+pub(crate) mod projects;
 pub(crate) mod run;
 pub(crate) mod runs;
+pub(crate) mod signals;

@@ -46,6 +46,9 @@ pub(crate) struct Run {
     /// Print the run's events as they come until its end, and exit 1 if it did not succeed.
     #[arg(long, conflicts_with = "wait")]
     pub follow: bool,
+    /// The project the run belongs to.
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
     /// Makes a repeated call start nothing new; a fresh one by default.
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
@@ -67,6 +70,7 @@ impl Run {
             labels: labels(&self.label)?,
             request_id: Some(self.request_id.unwrap_or_else(request_id)),
             wait: None,
+            project: self.project,
         };
         let run = mesh.check(mesh.client.start(&workflow, &given, options).await)?;
         if self.follow {

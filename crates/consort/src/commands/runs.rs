@@ -27,6 +27,9 @@ pub(crate) struct Runs {
     /// Only runs in this state: pending, running, waiting, paused, succeeded, failed, cancelled. May be repeated.
     #[arg(long = "state", value_name = "STATE", value_parser = parse_state)]
     pub states: Vec<RunState>,
+    /// Only runs of this project.
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
     /// At most this many.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(i32).range(1..=1_000))]
     pub limit: i32,
@@ -52,6 +55,7 @@ impl Runs {
             page_token: String::new(),
             workflow,
             states: self.states.iter().map(|state| *state as i32).collect(),
+            project: super::signals::project(context, self.project.as_deref())?,
         };
         let page = context.mesh.answer(context.mesh.client.orchestrator().list_runs(request).await)?;
         context.format.print(&page, || {

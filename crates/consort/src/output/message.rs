@@ -20,6 +20,14 @@ macro_rules! named {
 }
 
 named! {
+    consort_proto::event::RequeueDeadLettersResponse = "consort.event.v1.RequeueDeadLettersResponse",
+    consort_proto::event::ListGroupsResponse = "consort.event.v1.ListGroupsResponse",
+    consort_proto::event::ListEventTypesResponse = "consort.event.v1.ListEventTypesResponse",
+    consort_proto::project::Project = "consort.project.v1.Project",
+    consort_proto::project::ListProjectsResponse = "consort.project.v1.ListProjectsResponse",
+    consort_proto::signal::Signal = "consort.signal.v1.Signal",
+    consort_proto::signal::ListSignalsResponse = "consort.signal.v1.ListSignalsResponse",
+    consort_proto::orchestrator::ListSchedulesResponse = "consort.orchestrator.v1.ListSchedulesResponse",
     orchestrator::Run = "consort.orchestrator.v1.Run",
     orchestrator::RunEvent = "consort.orchestrator.v1.RunEvent",
     orchestrator::Workflow = "consort.orchestrator.v1.Workflow",

@@ -3,7 +3,7 @@
 use cel::IdedExpr;
 use cel::common::ast::{Expr, LiteralValue, operators};
 
-use super::{Compiler, Path, Problem, ROOTS, Root};
+use super::{Compiler, Local, Path, Problem, ROOTS, Root};
 use crate::workflow::lookup::Segment;
 use crate::workflow::suggest::{brief, list, nearest};
 
@@ -15,7 +15,8 @@ impl Compiler<'_> {
         loop {
             expr = match expr {
                 Expr::Ident(name) => {
-                    let path = ROOTS.contains(&name.as_str()) && !self.variables.contains(name);
+                    let root = ROOTS.contains(&name.as_str()) || Local::named(name).is_some();
+                    let path = root && !self.variables.contains(name);
                     segments.reverse();
                     return path.then(|| (name.clone(), segments));
                 }
@@ -43,6 +44,20 @@ impl Compiler<'_> {
             Segment::Index(_) => "",
         });
         let (first, second) = (parts.next(), parts.next());
+        if let Some(local) = Local::named(root) {
+            if !self.names.locals.contains(&local) {
+                let hint = format!("an expression can read {} here", list(self.names.known()));
+                self.problems.push(Problem::new(format!("`{root}` is there only {}", local.place()), hint));
+                return None;
+            }
+            return Some(Path { root: self.root(Root::Local(local)), segments });
+        }
+        if self.names.trigger {
+            let message = format!("there is no `{root}` in a trigger: the run begins only then");
+            let hint = format!("an expression can read {} here", list(self.names.known()));
+            self.problems.push(Problem::new(message, hint));
+            return None;
+        }
         let (found, used) = match root {
             "inputs" => {
                 if let Some(name) = first {
@@ -50,24 +65,15 @@ impl Compiler<'_> {
                 }
                 (Root::Inputs, 0)
             }
-            "item" | "index" if !self.names.item => {
-                let message = format!("`{root}` is there only inside a step with `for_each`");
-                self.problems.push(Problem::new(
-                    message,
-                    "it can stand in the keys that are evaluated per item, such as `with`",
-                ));
-                return None;
-            }
-            "item" => (Root::Item, 0),
-            "index" => (Root::Index, 0),
             "run" => match first {
                 Some("id") => (Root::RunId, 1),
                 Some("workflow") => (Root::RunWorkflow, 1),
+                Some("project") => (Root::RunProject, 1),
                 _ => {
                     let found = segments.first().map_or_else(|| "run".to_owned(), |s| format!("run{s}"));
                     self.problems.push(Problem::new(
                         format!("there is no `{found}` to read"),
-                        "there are `run.id` and `run.workflow`",
+                        "there are `run.id`, `run.workflow` and `run.project`",
                     ));
                     return None;
                 }
@@ -75,21 +81,26 @@ impl Compiler<'_> {
             _ => match (first.filter(|id| self.check_step(id)), second) {
                 (Some(id), Some("output")) => (Root::Output(id.into()), 2),
                 (Some(id), Some("status")) => (Root::Status(id.into()), 2),
+                (Some(id), Some("error")) => (Root::Error(id.into()), 2),
                 (None, _) if first.is_some() => return None,
                 _ => {
                     let found: String = segments.iter().take(2).map(ToString::to_string).collect();
                     let id = segments.first().map_or_else(|| ".ID".to_owned(), ToString::to_string);
-                    let hint = format!("write `steps{id}.output` or `steps{id}.status`");
+                    let hint = format!("write `steps{id}.output`, `steps{id}.status` or `steps{id}.error`");
                     self.problems.push(Problem::new(format!("`steps{found}` is not a value"), hint));
                     return None;
                 }
             },
         };
-        let number = self.roots.iter().position(|root| *root == found).unwrap_or_else(|| {
+        Some(Path { root: self.root(found), segments: segments.split_off(used) })
+    }
+
+    /// The number of a root.
+    fn root(&mut self, found: Root) -> usize {
+        self.roots.iter().position(|root| *root == found).unwrap_or_else(|| {
             self.roots.push(found);
             self.roots.len() - 1
-        });
-        Some(Path { root: number, segments: segments.split_off(used) })
+        })
     }
 
     pub(super) fn variable(&mut self, path: Path) -> Expr {

@@ -6,27 +6,63 @@ use crate::workflow::expression::Names;
 use crate::workflow::parse::{get, join};
 use crate::workflow::suggest::{brief, list};
 use crate::workflow::yaml::{Entry, Node, Value};
-use crate::workflow::{Decide, Template, inputs};
+use crate::workflow::{Clarify, Decide, Template, inputs};
 
 const OPTION_LIMIT: usize = 100;
 
+/// All keys of `decide`.
+pub(in crate::workflow) const DECIDE: [&str; 7] =
+    ["title", "description", "options", "form", "deadline", "default", "auto"];
+/// All keys of `clarify`.
+pub(in crate::workflow) const CLARIFY: [&str; 7] =
+    ["if", "title", "description", "options", "form", "deadline", "default"];
+
 impl StepReader<'_> {
     pub(super) fn decide(&mut self, node: &Node, path: &str, names: &Names<'_>) -> Option<Decide> {
-        const KEYS: [&str; 6] = ["title", "description", "options", "form", "deadline", "default"];
         let entries = self.reader.map(node, path, "write `decide: {title: …, options: [yes, no]}`")?;
-        self.reader.check_keys(entries, path, &KEYS, &["quorum"]);
-        let title = self.question(entries, "title", path, names);
+        self.reader.check_keys(entries, path, &DECIDE, &["quorum"]);
+        if get(entries, "options").is_none() {
+            let hint = "add what can be chosen, for example `options: [yes, no]`";
+            self.reader.mistake(node.place, path, "`options` is missing", hint);
+        }
+        let auto = get(entries, "auto").and_then(|entry| {
+            let path = join(path, "auto");
+            let text = self.reader.text(&entry.node, &path)?;
+            self.one_expression(text.trim(), &entry.node, &path, names)
+        });
+        Some(Decide { auto, ..self.question(node, entries, path, names)? })
+    }
+
+    /// What must be asked before the step begins.
+    pub(super) fn clarify(&mut self, names: &Names<'_>) -> Option<Clarify> {
+        let entry = get(self.entries, "clarify")?;
+        let path = self.path("clarify");
+        if !["agent", "workflow"].iter().any(|kind| get(self.entries, kind).is_some()) {
+            let message = "`clarify` belongs to `agent` and `workflow` steps";
+            self.reader.mistake(entry.place, &path, message, "ask with a `decide` step of its own");
+        }
+        let entries = self.reader.map(&entry.node, &path, "write `clarify: {if: …, title: …}`")?;
+        self.reader.check_keys(entries, &path, &CLARIFY, &[]);
+        let condition = match get(entries, "if") {
+            Some(entry) => self.boolean(&entry.node, &join(&path, "if"), names)?,
+            None => Template::constant(&true.into()),
+        };
+        let mut question = self.question(&entry.node, entries, &path, names)?;
+        if get(entries, "options").is_none() {
+            question.options = vec!["answer".to_owned()];
+        }
+        Some(Clarify { condition, question })
+    }
+
+    /// What `decide` and `clarify` have in common.
+    fn question(&mut self, node: &Node, entries: &[Entry], path: &str, names: &Names<'_>) -> Option<Decide> {
+        let title = self.line(entries, "title", path, names);
         if get(entries, "title").is_none() {
             self.reader.mistake(node.place, path, "`title` is missing", "add the question that a person reads");
         }
-        let description = self.question(entries, "description", path, names);
-        let options = if let Some(entry) = get(entries, "options") {
-            self.options(&entry.node, &join(path, "options"))
-        } else {
-            let hint = "add what can be chosen, for example `options: [yes, no]`";
-            self.reader.mistake(node.place, path, "`options` is missing", hint);
-            Vec::new()
-        };
+        let description = self.line(entries, "description", path, names);
+        let options = get(entries, "options").map(|entry| self.options(&entry.node, &join(path, "options")));
+        let options = options.unwrap_or_default();
         let form = get(entries, "form").map(|entry| {
             inputs::check_schema(self.reader, &entry.node, &join(path, "form"));
             Json::of(&entry.node.json())
@@ -51,14 +87,7 @@ impl StepReader<'_> {
             }
             Some(text.to_owned())
         });
-        Some(Decide { title: title?, description, options, form, deadline, default })
-    }
-
-    fn question(&mut self, entries: &[Entry], key: &str, path: &str, names: &Names<'_>) -> Option<Template> {
-        let entry = get(entries, key)?;
-        let path = join(path, key);
-        self.reader.text(&entry.node, &path)?;
-        Some(self.template(&entry.node, &path, names))
+        Some(Decide { title: title?, description, options, form, deadline, default, auto: None })
     }
 
     fn options(&mut self, node: &Node, path: &str) -> Vec<String> {

@@ -7,7 +7,7 @@ use crate::workflow::suggest::{brief, list, nearest};
 use crate::workflow::yaml::{Node, Value};
 
 /// The codes of gRPC that are errors, by number, from 1.
-const CODES: [&str; 16] = [
+pub(in crate::workflow) const CODES: [&str; 16] = [
     "CANCELLED",
     "UNKNOWN",
     "INVALID_ARGUMENT",
@@ -26,14 +26,21 @@ const CODES: [&str; 16] = [
     "UNAUTHENTICATED",
 ];
 
+/// All keys of `retry`.
+pub(in crate::workflow) const KEYS: [&str; 6] = ["max", "backoff", "factor", "max_backoff", "jitter", "on"];
+
 impl StepReader<'_> {
     pub(super) fn retry(&mut self) -> Retry {
-        const KEYS: [&str; 6] = ["max", "backoff", "factor", "max_backoff", "jitter", "on"];
         let mut retry = Retry::default();
         let Some(entry) = get(self.entries, "retry") else { return retry };
         let path = self.path("retry");
-        if get(self.entries, "agent").is_none() {
-            self.reader.mistake(entry.place, &path, "`retry` belongs to `agent` steps", "remove `retry`");
+        if !["agent", "workflow"].iter().any(|kind| get(self.entries, kind).is_some()) {
+            self.reader.mistake(
+                entry.place,
+                &path,
+                "`retry` belongs to `agent` and `workflow` steps",
+                "remove `retry`",
+            );
         }
         let Some(entries) = self.reader.map(&entry.node, &path, "write for example `retry: {max: 3, backoff: 2s}`")
         else {

@@ -10,7 +10,7 @@ use super::{AUDIT, assert_shown, check, parse};
 use crate::data::Data;
 
 /// Checks named definitions and shows them with their mistakes.
-fn table(cases: &[(&str, &str)]) -> String {
+pub(super) fn table(cases: &[(&str, &str)]) -> String {
     let mut text = String::new();
     for (name, source) in cases {
         writeln!(text, "# {name}\n{}", check(source)).unwrap();
@@ -19,7 +19,7 @@ fn table(cases: &[(&str, &str)]) -> String {
 }
 
 /// A definition with one step `a` and the given keys below it.
-fn step(keys: &str) -> String {
+pub(super) fn step(keys: &str) -> String {
     format!("name: w\ninputs: {{n: {{type: integer}}, my-in: {{default: 1}}}}\nsteps:\n  - id: a\n{}", indent(keys))
 }
 
@@ -31,7 +31,7 @@ fn lines<T>(items: impl IntoIterator<Item = T>, line: impl Fn(T) -> String) -> S
     items.into_iter().fold(String::new(), |text, item| text + &line(item) + "\n")
 }
 
-fn steps(cases: &[&str]) -> String {
+pub(super) fn steps(cases: &[&str]) -> String {
     let mut text = String::new();
     for keys in cases {
         let shown: String = keys.chars().take(120).collect();

@@ -2,6 +2,8 @@
 
 mod definitions;
 mod inputs;
+mod mistakes;
+mod schema;
 mod templates;
 
 use std::fmt::Write as _;

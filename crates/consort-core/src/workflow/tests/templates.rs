@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::super::{Action, EvalError, Scope, StepView, Template, Workflow};
+use super::super::{Action, EvalError, Local, Scope, StepView, Template, Workflow};
 use super::{assert_shown, parse};
 use crate::data::{BlobRef, Data, Json};
 
@@ -38,14 +38,22 @@ impl Scope for Run {
 
     fn step(&self, id: &str) -> Option<StepView> {
         match id {
-            "h" => Some(StepView { status: "done", output: self.history.clone() }),
-            "time-waste" => Some(StepView { status: "skipped", output: Data::null() }),
+            "h" => Some(StepView { status: "done", output: self.history.clone(), error: Data::null() }),
+            "time-waste" => Some(StepView { status: "skipped", output: Data::null(), error: Data::null() }),
             _ => None,
         }
     }
 
-    fn item(&self) -> Option<(&Data, u32)> {
-        Some((&self.item, 7))
+    fn local(&self, local: Local) -> Option<Data> {
+        match local {
+            Local::Item => Some(self.item.clone()),
+            Local::Index => Some(Data::of(&7.into())),
+            _ => None,
+        }
+    }
+
+    fn project(&self) -> Option<&str> {
+        None
     }
 
     fn run_id(&self) -> String {
@@ -268,8 +276,11 @@ fn only_what_is_read_is_looked_up() {
         fn step(&self, id: &str) -> Option<StepView> {
             panic!("step {id} is not read")
         }
-        fn item(&self) -> Option<(&Data, u32)> {
+        fn local(&self, _: Local) -> Option<Data> {
             panic!("the item is not read")
+        }
+        fn project(&self) -> Option<&str> {
+            panic!("the project is not read")
         }
         fn run_id(&self) -> String {
             panic!("the run's id is not read")

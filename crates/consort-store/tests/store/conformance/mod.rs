@@ -11,7 +11,10 @@ mod conflicts;
 mod decisions;
 mod events;
 mod log;
+mod marks;
+mod projects;
 mod runs;
+mod signals;
 mod workflows;
 
 async fn sqlite() -> (Arc<dyn Store>, TempDir) {
@@ -54,6 +57,8 @@ promises! { sqlite, memory => {
         a_taken_request_is_refused_with_what_is_stored,
         every_collision_is_named,
         a_refused_batch_leaves_nothing,
+        a_taken_project_is_refused_by_name,
+        a_known_signal_is_no_conflict,
         a_gap_in_positions_is_refused,
         a_batch_that_contradicts_itself_is_no_conflict,
     }
@@ -64,6 +69,7 @@ promises! { sqlite, memory => {
         updates_of_unknown_runs_do_nothing,
         pages_are_newest_first,
         pages_filter_by_workflow_and_state,
+        pages_filter_by_project,
         due_runs_come_soonest_first,
         a_wake_up_only_moves_forward,
         loading_reads_the_snapshot_and_what_follows,
@@ -73,6 +79,7 @@ promises! { sqlite, memory => {
     decisions {
         a_decision_is_replaced_by_its_newest_row,
         decisions_are_paged_and_filtered,
+        decisions_are_filtered_by_kind_and_project,
     }
     workflows {
         revisions_count_from_one,
@@ -80,8 +87,33 @@ promises! { sqlite, memory => {
         a_deleted_workflow_has_no_newest_revision,
         workflows_are_listed_by_id,
         concurrent_applies_make_one_revision_each,
+        triggered_workflows_are_listed_over_all_namespaces,
     }
-    events { dead_letters_are_paged_newest_first }
+    projects {
+        a_project_comes_back_and_is_replaced,
+        projects_are_paged_and_filtered,
+        runs_of_a_project_are_counted_by_state,
+    }
+    signals {
+        a_signal_comes_back,
+        signals_are_paged_and_filtered,
+    }
+    marks {
+        marks_are_set_replaced_and_removed,
+        marks_are_paged_by_prefix,
+        a_prefix_is_literal,
+        the_last_mark_of_a_name_counts,
+        a_batch_brings_its_marks,
+        a_refused_batch_sets_no_marks,
+    }
+    events {
+        dead_letters_are_paged_newest_first,
+        a_dead_letter_keeps_its_group_and_place,
+        burying_again_does_nothing,
+        dead_letters_are_found_by_id,
+        exhumed_letters_are_gone_and_marks_set,
+        a_reason_is_replaced,
+    }
     blobs {
         what_is_put_can_be_read,
         an_unknown_blob_is_absent,

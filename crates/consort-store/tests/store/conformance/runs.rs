@@ -7,7 +7,7 @@ use consort_core::run::RunState;
 use crate::build::{History, append, begin, commit, request, run_id, run_row, snapshot, update};
 
 fn all(limit: u32) -> RunQuery {
-    RunQuery { namespace: "default".into(), workflow: None, states: vec![], before: None, limit }
+    RunQuery { namespace: "default".into(), workflow: None, states: vec![], project: None, before: None, limit }
 }
 
 async fn listed(store: &dyn Store, query: &RunQuery) -> Vec<u64> {
@@ -31,6 +31,7 @@ pub(super) async fn an_unknown_run_is_absent(store: &dyn Store) {
 pub(super) async fn a_row_comes_back_with_its_sequence(store: &dyn Store) {
     let row = RunRow {
         parent: Some(run_id(9)),
+        project: Some("öl".into()),
         labels: BTreeMap::from([("team".into(), "öl & \"co\"".into()), ("a".into(), String::new())]),
         wake_at: Some(0),
         // What a writer says about it does not count.
@@ -111,6 +112,30 @@ pub(super) async fn pages_filter_by_workflow_and_state(store: &dyn Store) {
     assert_eq!(listed(store, &query(Some("none"), &[])).await, [0; 0]);
     let after_seven = RunQuery { before: Some((1_007, run_id(7))), ..query(None, &[Cancelled, Failed]) };
     assert_eq!(listed(store, &after_seven).await, [6]);
+}
+
+pub(super) async fn pages_filter_by_project(store: &dyn Store) {
+    use RunState::{Failed, Running};
+    for number in 1..=9 {
+        let project = ["a", "b", "a%"][number as usize % 3];
+        let state = if number > 5 { Failed } else { Running };
+        begin(store, RunRow { project: Some(project.into()), state, ..run_row(number) }).await;
+    }
+    begin(store, run_row(10)).await;
+    begin(store, RunRow { namespace: "other".into(), project: Some("a".into()), ..run_row(11) }).await;
+    let of = |project: &str| RunQuery { project: Some(project.into()), ..all(10) };
+    assert_eq!(listed(store, &of("a")).await, [9, 6, 3]);
+    assert_eq!(listed(store, &of("b")).await, [7, 4, 1]);
+    assert_eq!(listed(store, &of("a%")).await, [8, 5, 2]);
+    assert_eq!(listed(store, &of("c")).await, [0; 0]);
+    assert_eq!(listed(store, &all(20)).await, [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]);
+    let page = RunQuery { before: Some((1_009, run_id(9))), limit: 1, ..of("a") };
+    assert_eq!(listed(store, &page).await, [6]);
+    assert_eq!(listed(store, &RunQuery { states: vec![Failed], ..of("a") }).await, [9, 6]);
+    let before = Some((1_009, run_id(9)));
+    assert_eq!(listed(store, &RunQuery { states: vec![Failed], before, ..of("a") }).await, [6]);
+    assert_eq!(listed(store, &RunQuery { states: vec![Running], ..of("a") }).await, [3]);
+    assert_eq!(listed(store, &RunQuery { workflow: Some("none".into()), ..of("a") }).await, [0; 0]);
 }
 
 pub(super) async fn due_runs_come_soonest_first(store: &dyn Store) {

@@ -69,3 +69,37 @@ pub(super) async fn concurrent_applies_make_one_revision_each(store: &dyn Store)
     numbers.sort_unstable();
     assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8]);
 }
+
+pub(super) async fn triggered_workflows_are_listed_over_all_namespaces(store: &dyn Store) {
+    let apply = async |namespace: &str, id: &str, source: &str, triggers| {
+        let row = WorkflowRow { namespace: namespace.into(), triggers, ..workflow(id, source) };
+        let applied = store.apply(&row).await.unwrap();
+        assert_eq!(applied.triggers, triggers);
+    };
+    for (namespace, id) in [("b", "a"), ("a", "z"), ("a", "b"), ("a", "gone"), ("b", "c")] {
+        apply(namespace, id, "1", true).await;
+    }
+    apply("a", "plain", "1", false).await;
+    // Only the newest revision counts.
+    apply("b", "c", "2", false).await;
+    apply("a", "z", "2", true).await;
+    apply("a", "b", "2", false).await;
+    apply("a", "b", "3", true).await;
+    store.delete("a", "gone").await.unwrap();
+    let listed = async |after, limit| -> Vec<(String, String, u64)> {
+        let rows = store.triggered(after, limit).await.unwrap();
+        assert!(rows.iter().all(|row| row.triggers));
+        rows.into_iter().map(|row| (row.namespace.to_string(), row.id.to_string(), row.revision)).collect()
+    };
+    let row = |namespace: &str, id: &str, revision| (namespace.to_owned(), id.to_owned(), revision);
+    let all = [row("a", "b", 3), row("a", "z", 2), row("b", "a", 1)];
+    assert_eq!(listed(("", ""), 10).await, all);
+    assert_eq!(listed(("", ""), 2).await, all[..2]);
+    assert_eq!(listed(("a", "b"), 10).await, all[1..]);
+    assert_eq!(listed(("a", "zz"), 10).await, all[2..]);
+    assert_eq!(listed(("b", "a"), 10).await, []);
+    assert!(store.workflow("a", "b", Some(1)).await.unwrap().unwrap().triggers);
+    // The same source brings a deleted one back.
+    apply("a", "gone", "1", true).await;
+    assert_eq!(listed(("a", "b"), 1).await, [row("a", "gone", 2)]);
+}

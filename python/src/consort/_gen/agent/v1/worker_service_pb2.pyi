@@ -14,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ConnectRequest(_message.Message):
-    __slots__ = ("hello", "renew", "reports", "completed", "failed", "released", "draining")
+    __slots__ = ("hello", "renew", "reports", "completed", "failed", "released", "draining", "asked")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     RENEW_FIELD_NUMBER: _ClassVar[int]
     REPORTS_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,7 @@ class ConnectRequest(_message.Message):
     FAILED_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     renew: Renew
     reports: _containers.RepeatedCompositeFieldContainer[TaskReport]
@@ -29,7 +30,8 @@ class ConnectRequest(_message.Message):
     failed: _containers.RepeatedCompositeFieldContainer[Failed]
     released: _containers.RepeatedCompositeFieldContainer[Release]
     draining: bool
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., reports: _Optional[_Iterable[_Union[TaskReport, _Mapping]]] = ..., completed: _Optional[_Iterable[_Union[Completed, _Mapping]]] = ..., failed: _Optional[_Iterable[_Union[Failed, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[Release, _Mapping]]] = ..., draining: _Optional[bool] = ...) -> None: ...
+    asked: _containers.RepeatedCompositeFieldContainer[Asked]
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., reports: _Optional[_Iterable[_Union[TaskReport, _Mapping]]] = ..., completed: _Optional[_Iterable[_Union[Completed, _Mapping]]] = ..., failed: _Optional[_Iterable[_Union[Failed, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[Release, _Mapping]]] = ..., draining: _Optional[bool] = ..., asked: _Optional[_Iterable[_Union[Asked, _Mapping]]] = ...) -> None: ...
 
 class ConnectResponse(_message.Message):
     __slots__ = ("welcome", "assignments", "cancels", "acks", "drain")
@@ -108,7 +110,7 @@ class LeaseRef(_message.Message):
     def __init__(self, task: _Optional[str] = ..., lease_token: _Optional[int] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("task", "lease_token", "agent", "input", "idempotency_key", "attempt", "deadline", "workflow")
+    __slots__ = ("task", "lease_token", "agent", "input", "idempotency_key", "attempt", "deadline", "workflow", "clarifications")
     TASK_FIELD_NUMBER: _ClassVar[int]
     LEASE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +119,7 @@ class Assignment(_message.Message):
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    CLARIFICATIONS_FIELD_NUMBER: _ClassVar[int]
     task: str
     lease_token: int
     agent: str
@@ -125,7 +128,44 @@ class Assignment(_message.Message):
     attempt: int
     deadline: _timestamp_pb2.Timestamp
     workflow: str
-    def __init__(self, task: _Optional[str] = ..., lease_token: _Optional[int] = ..., agent: _Optional[str] = ..., input: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., attempt: _Optional[int] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., workflow: _Optional[str] = ...) -> None: ...
+    clarifications: _containers.RepeatedCompositeFieldContainer[Clarification]
+    def __init__(self, task: _Optional[str] = ..., lease_token: _Optional[int] = ..., agent: _Optional[str] = ..., input: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., attempt: _Optional[int] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., workflow: _Optional[str] = ..., clarifications: _Optional[_Iterable[_Union[Clarification, _Mapping]]] = ...) -> None: ...
+
+class Clarification(_message.Message):
+    __slots__ = ("title", "option", "form", "answered_by")
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    OPTION_FIELD_NUMBER: _ClassVar[int]
+    FORM_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_BY_FIELD_NUMBER: _ClassVar[int]
+    title: str
+    option: str
+    form: _payload_pb2.Payload
+    answered_by: str
+    def __init__(self, title: _Optional[str] = ..., option: _Optional[str] = ..., form: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., answered_by: _Optional[str] = ...) -> None: ...
+
+class Asked(_message.Message):
+    __slots__ = ("lease", "question")
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    lease: LeaseRef
+    question: Question
+    def __init__(self, lease: _Optional[_Union[LeaseRef, _Mapping]] = ..., question: _Optional[_Union[Question, _Mapping]] = ...) -> None: ...
+
+class Question(_message.Message):
+    __slots__ = ("title", "description", "options", "form", "deadline", "default_option")
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    FORM_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_OPTION_FIELD_NUMBER: _ClassVar[int]
+    title: str
+    description: str
+    options: _containers.RepeatedScalarFieldContainer[str]
+    form: _payload_pb2.Payload
+    deadline: _duration_pb2.Duration
+    default_option: str
+    def __init__(self, title: _Optional[str] = ..., description: _Optional[str] = ..., options: _Optional[_Iterable[str]] = ..., form: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., default_option: _Optional[str] = ...) -> None: ...
 
 class Renew(_message.Message):
     __slots__ = ("cpu", "memory_bytes")
@@ -146,12 +186,14 @@ class TaskReport(_message.Message):
     def __init__(self, lease: _Optional[_Union[LeaseRef, _Mapping]] = ..., report: _Optional[_Union[_agent_service_pb2.StepReport, _Mapping]] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Completed(_message.Message):
-    __slots__ = ("lease", "output")
+    __slots__ = ("lease", "output", "plan")
     LEASE_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
     lease: LeaseRef
     output: _payload_pb2.Payload
-    def __init__(self, lease: _Optional[_Union[LeaseRef, _Mapping]] = ..., output: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ...) -> None: ...
+    plan: str
+    def __init__(self, lease: _Optional[_Union[LeaseRef, _Mapping]] = ..., output: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., plan: _Optional[str] = ...) -> None: ...
 
 class Failed(_message.Message):
     __slots__ = ("lease", "error", "retryable", "retry_after")
@@ -232,14 +274,16 @@ class RenewLeasesResponse(_message.Message):
     def __init__(self, held: _Optional[_Iterable[_Union[LeaseRef, _Mapping]]] = ..., cancels: _Optional[_Iterable[_Union[Cancel, _Mapping]]] = ...) -> None: ...
 
 class CompleteTaskRequest(_message.Message):
-    __slots__ = ("task", "lease_token", "output")
+    __slots__ = ("task", "lease_token", "output", "plan")
     TASK_FIELD_NUMBER: _ClassVar[int]
     LEASE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
     task: str
     lease_token: int
     output: _payload_pb2.Payload
-    def __init__(self, task: _Optional[str] = ..., lease_token: _Optional[int] = ..., output: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ...) -> None: ...
+    plan: str
+    def __init__(self, task: _Optional[str] = ..., lease_token: _Optional[int] = ..., output: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., plan: _Optional[str] = ...) -> None: ...
 
 class CompleteTaskResponse(_message.Message):
     __slots__ = ()
@@ -264,3 +308,17 @@ class FailTaskResponse(_message.Message):
     WILL_RETRY_FIELD_NUMBER: _ClassVar[int]
     will_retry: bool
     def __init__(self, will_retry: _Optional[bool] = ...) -> None: ...
+
+class AskTaskRequest(_message.Message):
+    __slots__ = ("task", "lease_token", "question")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    LEASE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    lease_token: int
+    question: Question
+    def __init__(self, task: _Optional[str] = ..., lease_token: _Optional[int] = ..., question: _Optional[_Union[Question, _Mapping]] = ...) -> None: ...
+
+class AskTaskResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

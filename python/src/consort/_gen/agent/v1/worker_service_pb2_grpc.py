@@ -66,6 +66,11 @@ class WorkerServiceStub:
                 request_serializer=consort_dot_agent_dot_v1_dot_worker__service__pb2.FailTaskRequest.SerializeToString,
                 response_deserializer=consort_dot_agent_dot_v1_dot_worker__service__pb2.FailTaskResponse.FromString,
                 _registered_method=True)
+        self.AskTask = channel.unary_unary(
+                '/consort.agent.v1.WorkerService/AskTask',
+                request_serializer=consort_dot_agent_dot_v1_dot_worker__service__pb2.AskTaskRequest.SerializeToString,
+                response_deserializer=consort_dot_agent_dot_v1_dot_worker__service__pb2.AskTaskResponse.FromString,
+                _registered_method=True)
 
 
 class WorkerServiceServicer:
@@ -122,6 +127,14 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AskTask(self, request, context):
+        """Asks a person before going on: the step is BLOCKED, and its lease over, until the question is answered; then it is handed
+        out again with the answer among its clarifications, to any worker of the agent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -149,6 +162,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.FailTask,
                     request_deserializer=consort_dot_agent_dot_v1_dot_worker__service__pb2.FailTaskRequest.FromString,
                     response_serializer=consort_dot_agent_dot_v1_dot_worker__service__pb2.FailTaskResponse.SerializeToString,
+            ),
+            'AskTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.AskTask,
+                    request_deserializer=consort_dot_agent_dot_v1_dot_worker__service__pb2.AskTaskRequest.FromString,
+                    response_serializer=consort_dot_agent_dot_v1_dot_worker__service__pb2.AskTaskResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -293,6 +311,33 @@ class WorkerService:
             '/consort.agent.v1.WorkerService/FailTask',
             consort_dot_agent_dot_v1_dot_worker__service__pb2.FailTaskRequest.SerializeToString,
             consort_dot_agent_dot_v1_dot_worker__service__pb2.FailTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AskTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consort.agent.v1.WorkerService/AskTask',
+            consort_dot_agent_dot_v1_dot_worker__service__pb2.AskTaskRequest.SerializeToString,
+            consort_dot_agent_dot_v1_dot_worker__service__pb2.AskTaskResponse.FromString,
             options,
             channel_credentials,
             insecure,

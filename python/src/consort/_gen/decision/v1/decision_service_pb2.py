@@ -26,29 +26,31 @@ from consort._gen.blob.v1 import payload_pb2 as consort_dot_blob_dot_v1_dot_payl
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*consort/decision/v1/decision_service.proto\x12\x13\x63onsort.decision.v1\x1a\x1d\x63onsort/blob/v1/payload.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb9\x03\n\x08\x44\x65\x63ision\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x0f\n\x07options\x18\x06 \x03(\t\x12&\n\x04\x66orm\x18\x07 \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x16\n\x0e\x64\x65\x66\x61ult_option\x18\x08 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x05state\x18\n \x01(\x0e\x32\".consort.decision.v1.DecisionState\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06option\x18\x0c \x01(\t\x12(\n\x06\x61nswer\x18\r \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x13\n\x0b\x61nswered_by\x18\x0e \x01(\t\x12.\n\nclose_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8d\x01\n\x14ListDecisionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x31\n\x05state\x18\x04 \x01(\x0e\x32\".consort.decision.v1.DecisionState\x12\x0b\n\x03run\x18\x05 \x01(\t\"b\n\x15ListDecisionsResponse\x12\x30\n\tdecisions\x18\x01 \x03(\x0b\x32\x1d.consort.decision.v1.Decision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12GetDecisionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"4\n\x15WatchDecisionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\"I\n\x16WatchDecisionsResponse\x12/\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1d.consort.decision.v1.Decision\"\x86\x01\n\x15\x41nswerDecisionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06option\x18\x02 \x01(\t\x12&\n\x04\x66orm\x18\x03 \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x13\n\x0b\x61nswered_by\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t*\x9f\x01\n\rDecisionState\x12\x1e\n\x1a\x44\x45\x43ISION_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44\x45\x43ISION_STATE_OPEN\x10\x01\x12\x1b\n\x17\x44\x45\x43ISION_STATE_ANSWERED\x10\x02\x12\x1a\n\x16\x44\x45\x43ISION_STATE_EXPIRED\x10\x03\x12\x1c\n\x18\x44\x45\x43ISION_STATE_CANCELLED\x10\x04\x32\x9a\x03\n\x0f\x44\x65\x63isionService\x12\x66\n\rListDecisions\x12).consort.decision.v1.ListDecisionsRequest\x1a*.consort.decision.v1.ListDecisionsResponse\x12U\n\x0bGetDecision\x12\'.consort.decision.v1.GetDecisionRequest\x1a\x1d.consort.decision.v1.Decision\x12k\n\x0eWatchDecisions\x12*.consort.decision.v1.WatchDecisionsRequest\x1a+.consort.decision.v1.WatchDecisionsResponse0\x01\x12[\n\x0e\x41nswerDecision\x12*.consort.decision.v1.AnswerDecisionRequest\x1a\x1d.consort.decision.v1.Decisionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*consort/decision/v1/decision_service.proto\x12\x13\x63onsort.decision.v1\x1a\x1d\x63onsort/blob/v1/payload.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x03\n\x08\x44\x65\x63ision\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x0f\n\x07options\x18\x06 \x03(\t\x12&\n\x04\x66orm\x18\x07 \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x16\n\x0e\x64\x65\x66\x61ult_option\x18\x08 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x05state\x18\n \x01(\x0e\x32\".consort.decision.v1.DecisionState\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06option\x18\x0c \x01(\t\x12(\n\x06\x61nswer\x18\r \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x13\n\x0b\x61nswered_by\x18\x0e \x01(\t\x12.\n\nclose_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x04kind\x18\x10 \x01(\x0e\x32!.consort.decision.v1.DecisionKind\x12\x0f\n\x07project\x18\x11 \x01(\t\"\xcf\x01\n\x14ListDecisionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x31\n\x05state\x18\x04 \x01(\x0e\x32\".consort.decision.v1.DecisionState\x12\x0b\n\x03run\x18\x05 \x01(\t\x12/\n\x04kind\x18\x06 \x01(\x0e\x32!.consort.decision.v1.DecisionKind\x12\x0f\n\x07project\x18\x07 \x01(\t\"b\n\x15ListDecisionsResponse\x12\x30\n\tdecisions\x18\x01 \x03(\x0b\x32\x1d.consort.decision.v1.Decision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12GetDecisionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"4\n\x15WatchDecisionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\"I\n\x16WatchDecisionsResponse\x12/\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1d.consort.decision.v1.Decision\"\x86\x01\n\x15\x41nswerDecisionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06option\x18\x02 \x01(\t\x12&\n\x04\x66orm\x18\x03 \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x13\n\x0b\x61nswered_by\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t*h\n\x0c\x44\x65\x63isionKind\x12\x1d\n\x19\x44\x45\x43ISION_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44\x45\x43ISION_KIND_CHOICE\x10\x01\x12\x1f\n\x1b\x44\x45\x43ISION_KIND_CLARIFICATION\x10\x02*\x9f\x01\n\rDecisionState\x12\x1e\n\x1a\x44\x45\x43ISION_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44\x45\x43ISION_STATE_OPEN\x10\x01\x12\x1b\n\x17\x44\x45\x43ISION_STATE_ANSWERED\x10\x02\x12\x1a\n\x16\x44\x45\x43ISION_STATE_EXPIRED\x10\x03\x12\x1c\n\x18\x44\x45\x43ISION_STATE_CANCELLED\x10\x04\x32\x9a\x03\n\x0f\x44\x65\x63isionService\x12\x66\n\rListDecisions\x12).consort.decision.v1.ListDecisionsRequest\x1a*.consort.decision.v1.ListDecisionsResponse\x12U\n\x0bGetDecision\x12\'.consort.decision.v1.GetDecisionRequest\x1a\x1d.consort.decision.v1.Decision\x12k\n\x0eWatchDecisions\x12*.consort.decision.v1.WatchDecisionsRequest\x1a+.consort.decision.v1.WatchDecisionsResponse0\x01\x12[\n\x0e\x41nswerDecision\x12*.consort.decision.v1.AnswerDecisionRequest\x1a\x1d.consort.decision.v1.Decisionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'consort.decision.v1.decision_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DECISIONSTATE']._serialized_start=1122
-  _globals['_DECISIONSTATE']._serialized_end=1281
+  _globals['_DECISIONKIND']._serialized_start=1253
+  _globals['_DECISIONKIND']._serialized_end=1357
+  _globals['_DECISIONSTATE']._serialized_start=1360
+  _globals['_DECISIONSTATE']._serialized_end=1519
   _globals['_DECISION']._serialized_start=132
-  _globals['_DECISION']._serialized_end=573
-  _globals['_LISTDECISIONSREQUEST']._serialized_start=576
-  _globals['_LISTDECISIONSREQUEST']._serialized_end=717
-  _globals['_LISTDECISIONSRESPONSE']._serialized_start=719
-  _globals['_LISTDECISIONSRESPONSE']._serialized_end=817
-  _globals['_GETDECISIONREQUEST']._serialized_start=819
-  _globals['_GETDECISIONREQUEST']._serialized_end=853
-  _globals['_WATCHDECISIONSREQUEST']._serialized_start=855
-  _globals['_WATCHDECISIONSREQUEST']._serialized_end=907
-  _globals['_WATCHDECISIONSRESPONSE']._serialized_start=909
-  _globals['_WATCHDECISIONSRESPONSE']._serialized_end=982
-  _globals['_ANSWERDECISIONREQUEST']._serialized_start=985
-  _globals['_ANSWERDECISIONREQUEST']._serialized_end=1119
-  _globals['_DECISIONSERVICE']._serialized_start=1284
-  _globals['_DECISIONSERVICE']._serialized_end=1694
+  _globals['_DECISION']._serialized_end=639
+  _globals['_LISTDECISIONSREQUEST']._serialized_start=642
+  _globals['_LISTDECISIONSREQUEST']._serialized_end=849
+  _globals['_LISTDECISIONSRESPONSE']._serialized_start=851
+  _globals['_LISTDECISIONSRESPONSE']._serialized_end=949
+  _globals['_GETDECISIONREQUEST']._serialized_start=951
+  _globals['_GETDECISIONREQUEST']._serialized_end=985
+  _globals['_WATCHDECISIONSREQUEST']._serialized_start=987
+  _globals['_WATCHDECISIONSREQUEST']._serialized_end=1039
+  _globals['_WATCHDECISIONSRESPONSE']._serialized_start=1041
+  _globals['_WATCHDECISIONSRESPONSE']._serialized_end=1114
+  _globals['_ANSWERDECISIONREQUEST']._serialized_start=1117
+  _globals['_ANSWERDECISIONREQUEST']._serialized_end=1251
+  _globals['_DECISIONSERVICE']._serialized_start=1522
+  _globals['_DECISIONSERVICE']._serialized_end=1932
 # @@protoc_insertion_point(module_scope)

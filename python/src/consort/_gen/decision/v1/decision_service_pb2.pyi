@@ -11,6 +11,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class DecisionKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DECISION_KIND_UNSPECIFIED: _ClassVar[DecisionKind]
+    DECISION_KIND_CHOICE: _ClassVar[DecisionKind]
+    DECISION_KIND_CLARIFICATION: _ClassVar[DecisionKind]
+
 class DecisionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DECISION_STATE_UNSPECIFIED: _ClassVar[DecisionState]
@@ -18,6 +24,9 @@ class DecisionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DECISION_STATE_ANSWERED: _ClassVar[DecisionState]
     DECISION_STATE_EXPIRED: _ClassVar[DecisionState]
     DECISION_STATE_CANCELLED: _ClassVar[DecisionState]
+DECISION_KIND_UNSPECIFIED: DecisionKind
+DECISION_KIND_CHOICE: DecisionKind
+DECISION_KIND_CLARIFICATION: DecisionKind
 DECISION_STATE_UNSPECIFIED: DecisionState
 DECISION_STATE_OPEN: DecisionState
 DECISION_STATE_ANSWERED: DecisionState
@@ -25,7 +34,7 @@ DECISION_STATE_EXPIRED: DecisionState
 DECISION_STATE_CANCELLED: DecisionState
 
 class Decision(_message.Message):
-    __slots__ = ("name", "run", "step", "title", "description", "options", "form", "default_option", "deadline", "state", "create_time", "option", "answer", "answered_by", "close_time")
+    __slots__ = ("name", "run", "step", "title", "description", "options", "form", "default_option", "deadline", "state", "create_time", "option", "answer", "answered_by", "close_time", "kind", "project")
     NAME_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +50,8 @@ class Decision(_message.Message):
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     ANSWERED_BY_FIELD_NUMBER: _ClassVar[int]
     CLOSE_TIME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
     name: str
     run: str
     step: str
@@ -56,21 +67,27 @@ class Decision(_message.Message):
     answer: _payload_pb2.Payload
     answered_by: str
     close_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., title: _Optional[str] = ..., description: _Optional[str] = ..., options: _Optional[_Iterable[str]] = ..., form: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., default_option: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[DecisionState, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., option: _Optional[str] = ..., answer: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., answered_by: _Optional[str] = ..., close_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    kind: DecisionKind
+    project: str
+    def __init__(self, name: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., title: _Optional[str] = ..., description: _Optional[str] = ..., options: _Optional[_Iterable[str]] = ..., form: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., default_option: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[DecisionState, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., option: _Optional[str] = ..., answer: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., answered_by: _Optional[str] = ..., close_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[DecisionKind, str]] = ..., project: _Optional[str] = ...) -> None: ...
 
 class ListDecisionsRequest(_message.Message):
-    __slots__ = ("parent", "page_size", "page_token", "state", "run")
+    __slots__ = ("parent", "page_size", "page_token", "state", "run", "kind", "project")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
     parent: str
     page_size: int
     page_token: str
     state: DecisionState
     run: str
-    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., state: _Optional[_Union[DecisionState, str]] = ..., run: _Optional[str] = ...) -> None: ...
+    kind: DecisionKind
+    project: str
+    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., state: _Optional[_Union[DecisionState, str]] = ..., run: _Optional[str] = ..., kind: _Optional[_Union[DecisionKind, str]] = ..., project: _Optional[str] = ...) -> None: ...
 
 class ListDecisionsResponse(_message.Message):
     __slots__ = ("decisions", "next_page_token")

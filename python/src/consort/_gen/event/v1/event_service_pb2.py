@@ -23,36 +23,63 @@ _sym_db = _symbol_database.Default()
 
 
 from consort._gen.blob.v1 import payload_pb2 as consort_dot_blob_dot_v1_dot_payload__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$consort/event/v1/event_service.proto\x12\x10\x63onsort.event.v1\x1a\x1d\x63onsort/blob/v1/payload.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x02\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12\x15\n\revent_version\x18\x03 \x01(\x05\x12-\n\ttimestamp\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x10\n\x08instance\x18\x06 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x07 \x01(\t\x12\x14\n\x0c\x63\x61usation_id\x18\x08 \x01(\t\x12)\n\x07payload\x18\t \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x11\n\tnamespace\x18\n \x01(\t\x12\x0f\n\x07subject\x18\x0b \x01(\t\"I\n\x0ePublishRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\'\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x17.consort.event.v1.Event\"4\n\x0fPublishResponse\x12\x11\n\tevent_ids\x18\x01 \x03(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x03\"_\n\x10SubscribeRequest\x12\x31\n\x05start\x18\x01 \x01(\x0b\x32 .consort.event.v1.SubscribeStartH\x00\x12\x10\n\x06\x63redit\x18\x02 \x01(\x05H\x00\x42\x06\n\x04kind\"\x8b\x01\n\x0eSubscribeStart\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12-\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1d.consort.event.v1.EventFilter\x12\x10\n\x06\x63ursor\x18\x03 \x01(\x03H\x00\x12\x10\n\x06latest\x18\x04 \x01(\x08H\x00\x12\x0e\n\x06\x63redit\x18\x05 \x01(\x05\x42\x06\n\x04\x66rom\"K\n\x0b\x45ventFilter\x12\x13\n\x0b\x65vent_types\x18\x01 \x03(\t\x12\x16\n\x0e\x63orrelation_id\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\"K\n\x11SubscribeResponse\x12&\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.consort.event.v1.Event\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x03\"O\n\x16ListDeadLettersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x17ListDeadLettersResponse\x12\x32\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x1c.consort.event.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x81\x01\n\nDeadLetter\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x17.consort.event.v1.Event\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xa0\x02\n\x0c\x45ventService\x12N\n\x07Publish\x12 .consort.event.v1.PublishRequest\x1a!.consort.event.v1.PublishResponse\x12X\n\tSubscribe\x12\".consort.event.v1.SubscribeRequest\x1a#.consort.event.v1.SubscribeResponse(\x01\x30\x01\x12\x66\n\x0fListDeadLetters\x12(.consort.event.v1.ListDeadLettersRequest\x1a).consort.event.v1.ListDeadLettersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$consort/event/v1/event_service.proto\x12\x10\x63onsort.event.v1\x1a\x1d\x63onsort/blob/v1/payload.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x02\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12\x15\n\revent_version\x18\x03 \x01(\x05\x12-\n\ttimestamp\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x10\n\x08instance\x18\x06 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x07 \x01(\t\x12\x14\n\x0c\x63\x61usation_id\x18\x08 \x01(\t\x12)\n\x07payload\x18\t \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x11\n\tnamespace\x18\n \x01(\t\x12\x0f\n\x07subject\x18\x0b \x01(\t\"I\n\x0ePublishRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\'\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x17.consort.event.v1.Event\"4\n\x0fPublishResponse\x12\x11\n\tevent_ids\x18\x01 \x03(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x03\"\x8b\x01\n\x10SubscribeRequest\x12\x31\n\x05start\x18\x01 \x01(\x0b\x32 .consort.event.v1.SubscribeStartH\x00\x12\x10\n\x06\x63redit\x18\x02 \x01(\x05H\x00\x12*\n\x06settle\x18\x03 \x01(\x0b\x32\x18.consort.event.v1.SettleH\x00\x42\x06\n\x04kind\"B\n\x06Settle\x12\x0c\n\x04\x64one\x18\x01 \x03(\x03\x12*\n\x07refused\x18\x02 \x03(\x0b\x32\x19.consort.event.v1.Refusal\"=\n\x07Refusal\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x66inal\x18\x03 \x01(\x08\"\xe0\x01\n\x0eSubscribeStart\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12-\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1d.consort.event.v1.EventFilter\x12\x10\n\x06\x63ursor\x18\x03 \x01(\x03H\x00\x12\x10\n\x06latest\x18\x04 \x01(\x08H\x00\x12\x0e\n\x06\x63redit\x18\x05 \x01(\x05\x12\r\n\x05group\x18\x06 \x01(\t\x12.\n\x0b\x61\x63k_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmax_attempts\x18\x08 \x01(\x05\x42\x06\n\x04\x66rom\"K\n\x0b\x45ventFilter\x12\x13\n\x0b\x65vent_types\x18\x01 \x03(\t\x12\x16\n\x0e\x63orrelation_id\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\"q\n\x11SubscribeResponse\x12&\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x17.consort.event.v1.Event\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x03\x12\x13\n\x0b\x64\x65livery_id\x18\x03 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\"#\n\x11ListGroupsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"=\n\x12ListGroupsResponse\x12\'\n\x06groups\x18\x01 \x03(\x0b\x32\x17.consort.event.v1.Group\"\x9d\x01\n\x05Group\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1d.consort.event.v1.EventFilter\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x03\x12\x16\n\x0esettled_beyond\x18\x04 \x01(\x05\x12\x11\n\tin_flight\x18\x05 \x01(\x05\x12\x0f\n\x07members\x18\x06 \x01(\x05\x12\x0b\n\x03lag\x18\x07 \x01(\x03\"6\n\x12\x44\x65leteGroupRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x15\n\x13\x44\x65leteGroupResponse\"\x17\n\x15ListEventTypesRequest\"J\n\x16ListEventTypesResponse\x12\x30\n\x0b\x65vent_types\x18\x01 \x03(\x0b\x32\x1b.consort.event.v1.EventType\"[\n\tEventType\x12\x12\n\nevent_type\x18\x01 \x01(\t\x12\x15\n\revent_version\x18\x02 \x01(\x05\x12\x0e\n\x06schema\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\"O\n\x16ListDeadLettersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x17ListDeadLettersResponse\x12\x32\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x1c.consort.event.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa2\x01\n\nDeadLetter\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x17.consort.event.v1.Event\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05group\x18\x05 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\x05\"L\n\x19RequeueDeadLettersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"I\n\x1aRequeueDeadLettersResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.consort.event.v1.Requeued\"%\n\x08Requeued\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x65rror\x18\x02 \x01(\t2\xab\x05\n\x0c\x45ventService\x12N\n\x07Publish\x12 .consort.event.v1.PublishRequest\x1a!.consort.event.v1.PublishResponse\x12X\n\tSubscribe\x12\".consort.event.v1.SubscribeRequest\x1a#.consort.event.v1.SubscribeResponse(\x01\x30\x01\x12W\n\nListGroups\x12#.consort.event.v1.ListGroupsRequest\x1a$.consort.event.v1.ListGroupsResponse\x12Z\n\x0b\x44\x65leteGroup\x12$.consort.event.v1.DeleteGroupRequest\x1a%.consort.event.v1.DeleteGroupResponse\x12\x63\n\x0eListEventTypes\x12\'.consort.event.v1.ListEventTypesRequest\x1a(.consort.event.v1.ListEventTypesResponse\x12\x66\n\x0fListDeadLetters\x12(.consort.event.v1.ListDeadLettersRequest\x1a).consort.event.v1.ListDeadLettersResponse\x12o\n\x12RequeueDeadLetters\x12+.consort.event.v1.RequeueDeadLettersRequest\x1a,.consort.event.v1.RequeueDeadLettersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'consort.event.v1.event_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENT']._serialized_start=123
-  _globals['_EVENT']._serialized_end=397
-  _globals['_PUBLISHREQUEST']._serialized_start=399
-  _globals['_PUBLISHREQUEST']._serialized_end=472
-  _globals['_PUBLISHRESPONSE']._serialized_start=474
-  _globals['_PUBLISHRESPONSE']._serialized_end=526
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=528
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=623
-  _globals['_SUBSCRIBESTART']._serialized_start=626
-  _globals['_SUBSCRIBESTART']._serialized_end=765
-  _globals['_EVENTFILTER']._serialized_start=767
-  _globals['_EVENTFILTER']._serialized_end=842
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=844
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=919
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=921
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1000
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1002
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1104
-  _globals['_DEADLETTER']._serialized_start=1107
-  _globals['_DEADLETTER']._serialized_end=1236
-  _globals['_EVENTSERVICE']._serialized_start=1239
-  _globals['_EVENTSERVICE']._serialized_end=1527
+  _globals['_EVENT']._serialized_start=155
+  _globals['_EVENT']._serialized_end=429
+  _globals['_PUBLISHREQUEST']._serialized_start=431
+  _globals['_PUBLISHREQUEST']._serialized_end=504
+  _globals['_PUBLISHRESPONSE']._serialized_start=506
+  _globals['_PUBLISHRESPONSE']._serialized_end=558
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=561
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=700
+  _globals['_SETTLE']._serialized_start=702
+  _globals['_SETTLE']._serialized_end=768
+  _globals['_REFUSAL']._serialized_start=770
+  _globals['_REFUSAL']._serialized_end=831
+  _globals['_SUBSCRIBESTART']._serialized_start=834
+  _globals['_SUBSCRIBESTART']._serialized_end=1058
+  _globals['_EVENTFILTER']._serialized_start=1060
+  _globals['_EVENTFILTER']._serialized_end=1135
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=1137
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=1250
+  _globals['_LISTGROUPSREQUEST']._serialized_start=1252
+  _globals['_LISTGROUPSREQUEST']._serialized_end=1287
+  _globals['_LISTGROUPSRESPONSE']._serialized_start=1289
+  _globals['_LISTGROUPSRESPONSE']._serialized_end=1350
+  _globals['_GROUP']._serialized_start=1353
+  _globals['_GROUP']._serialized_end=1510
+  _globals['_DELETEGROUPREQUEST']._serialized_start=1512
+  _globals['_DELETEGROUPREQUEST']._serialized_end=1566
+  _globals['_DELETEGROUPRESPONSE']._serialized_start=1568
+  _globals['_DELETEGROUPRESPONSE']._serialized_end=1589
+  _globals['_LISTEVENTTYPESREQUEST']._serialized_start=1591
+  _globals['_LISTEVENTTYPESREQUEST']._serialized_end=1614
+  _globals['_LISTEVENTTYPESRESPONSE']._serialized_start=1616
+  _globals['_LISTEVENTTYPESRESPONSE']._serialized_end=1690
+  _globals['_EVENTTYPE']._serialized_start=1692
+  _globals['_EVENTTYPE']._serialized_end=1783
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=1785
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1864
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1866
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1968
+  _globals['_DEADLETTER']._serialized_start=1971
+  _globals['_DEADLETTER']._serialized_end=2133
+  _globals['_REQUEUEDEADLETTERSREQUEST']._serialized_start=2135
+  _globals['_REQUEUEDEADLETTERSREQUEST']._serialized_end=2211
+  _globals['_REQUEUEDEADLETTERSRESPONSE']._serialized_start=2213
+  _globals['_REQUEUEDEADLETTERSRESPONSE']._serialized_end=2286
+  _globals['_REQUEUED']._serialized_start=2288
+  _globals['_REQUEUED']._serialized_end=2325
+  _globals['_EVENTSERVICE']._serialized_start=2328
+  _globals['_EVENTSERVICE']._serialized_end=3011
 # @@protoc_insertion_point(module_scope)

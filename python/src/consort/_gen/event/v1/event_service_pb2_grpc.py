@@ -48,10 +48,30 @@ class EventServiceStub:
                 request_serializer=consort_dot_event_dot_v1_dot_event__service__pb2.SubscribeRequest.SerializeToString,
                 response_deserializer=consort_dot_event_dot_v1_dot_event__service__pb2.SubscribeResponse.FromString,
                 _registered_method=True)
+        self.ListGroups = channel.unary_unary(
+                '/consort.event.v1.EventService/ListGroups',
+                request_serializer=consort_dot_event_dot_v1_dot_event__service__pb2.ListGroupsRequest.SerializeToString,
+                response_deserializer=consort_dot_event_dot_v1_dot_event__service__pb2.ListGroupsResponse.FromString,
+                _registered_method=True)
+        self.DeleteGroup = channel.unary_unary(
+                '/consort.event.v1.EventService/DeleteGroup',
+                request_serializer=consort_dot_event_dot_v1_dot_event__service__pb2.DeleteGroupRequest.SerializeToString,
+                response_deserializer=consort_dot_event_dot_v1_dot_event__service__pb2.DeleteGroupResponse.FromString,
+                _registered_method=True)
+        self.ListEventTypes = channel.unary_unary(
+                '/consort.event.v1.EventService/ListEventTypes',
+                request_serializer=consort_dot_event_dot_v1_dot_event__service__pb2.ListEventTypesRequest.SerializeToString,
+                response_deserializer=consort_dot_event_dot_v1_dot_event__service__pb2.ListEventTypesResponse.FromString,
+                _registered_method=True)
         self.ListDeadLetters = channel.unary_unary(
                 '/consort.event.v1.EventService/ListDeadLetters',
                 request_serializer=consort_dot_event_dot_v1_dot_event__service__pb2.ListDeadLettersRequest.SerializeToString,
                 response_deserializer=consort_dot_event_dot_v1_dot_event__service__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.RequeueDeadLetters = channel.unary_unary(
+                '/consort.event.v1.EventService/RequeueDeadLetters',
+                request_serializer=consort_dot_event_dot_v1_dot_event__service__pb2.RequeueDeadLettersRequest.SerializeToString,
+                response_deserializer=consort_dot_event_dot_v1_dot_event__service__pb2.RequeueDeadLettersResponse.FromString,
                 _registered_method=True)
 
 
@@ -64,7 +84,7 @@ class EventServiceServicer:
 
     def Publish(self, request, context):
         """Appends events to the log. Once it returns they are on disk and will reach every subscriber that matches. An
-        event that breaks the envelope's contract is kept as a dead letter with its reason and never delivered; the call
+        event that breaks the contract of the envelope or of its type is kept as a dead letter with its reason and never delivered; the call
         then fails with INVALID_ARGUMENT and nothing else of it is published. Repeated `event_id`s within 24 hours are
         published once.
         """
@@ -77,6 +97,34 @@ class EventServiceServicer:
         comes. The first message must carry `start`. The mesh sends at most as many events as it was given credit
         for; a subscriber that grants no more credit waits without loss. After a broken connection, start again with the
         last cursor seen.
+
+        With `group`, the subscribers of one name share the events: each event goes to one of them and must be acknowledged. What
+        is not acknowledged in time, is refused, or was held by a subscriber that left is delivered again, to any of them, until it
+        has been tried `max_attempts` times; then it is kept as a dead letter with the last reason and the group goes on. The group
+        keeps its place across restarts of everybody.
+
+        An event whose type has a contract (ListEventTypes) and whose payload breaks it is never delivered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGroups(self, request, context):
+        """Lists the groups of a namespace and where they stand.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteGroup(self, request, context):
+        """Forgets a group and its place. FAILED_PRECONDITION (reason GROUP_IN_USE) while it has subscribers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEventTypes(self, request, context):
+        """Lists the event types that have a contract, with the JSON Schemas of their payloads, by type and version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,6 +132,15 @@ class EventServiceServicer:
 
     def ListDeadLetters(self, request, context):
         """Lists events that could not be accepted or delivered, newest first, with the reason of each.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequeueDeadLetters(self, request, context):
+        """Tries dead letters again and removes those that are accepted: what a group could not handle is delivered to the group again,
+        what was not accepted is published if it meets its contract now. The answer says what became of each; what fails again
+        stays, with its new reason.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,10 +159,30 @@ def add_EventServiceServicer_to_server(servicer, server):
                     request_deserializer=consort_dot_event_dot_v1_dot_event__service__pb2.SubscribeRequest.FromString,
                     response_serializer=consort_dot_event_dot_v1_dot_event__service__pb2.SubscribeResponse.SerializeToString,
             ),
+            'ListGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGroups,
+                    request_deserializer=consort_dot_event_dot_v1_dot_event__service__pb2.ListGroupsRequest.FromString,
+                    response_serializer=consort_dot_event_dot_v1_dot_event__service__pb2.ListGroupsResponse.SerializeToString,
+            ),
+            'DeleteGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteGroup,
+                    request_deserializer=consort_dot_event_dot_v1_dot_event__service__pb2.DeleteGroupRequest.FromString,
+                    response_serializer=consort_dot_event_dot_v1_dot_event__service__pb2.DeleteGroupResponse.SerializeToString,
+            ),
+            'ListEventTypes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEventTypes,
+                    request_deserializer=consort_dot_event_dot_v1_dot_event__service__pb2.ListEventTypesRequest.FromString,
+                    response_serializer=consort_dot_event_dot_v1_dot_event__service__pb2.ListEventTypesResponse.SerializeToString,
+            ),
             'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDeadLetters,
                     request_deserializer=consort_dot_event_dot_v1_dot_event__service__pb2.ListDeadLettersRequest.FromString,
                     response_serializer=consort_dot_event_dot_v1_dot_event__service__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'RequeueDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequeueDeadLetters,
+                    request_deserializer=consort_dot_event_dot_v1_dot_event__service__pb2.RequeueDeadLettersRequest.FromString,
+                    response_serializer=consort_dot_event_dot_v1_dot_event__service__pb2.RequeueDeadLettersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -177,6 +254,87 @@ class EventService:
             _registered_method=True)
 
     @staticmethod
+    def ListGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consort.event.v1.EventService/ListGroups',
+            consort_dot_event_dot_v1_dot_event__service__pb2.ListGroupsRequest.SerializeToString,
+            consort_dot_event_dot_v1_dot_event__service__pb2.ListGroupsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consort.event.v1.EventService/DeleteGroup',
+            consort_dot_event_dot_v1_dot_event__service__pb2.DeleteGroupRequest.SerializeToString,
+            consort_dot_event_dot_v1_dot_event__service__pb2.DeleteGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEventTypes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consort.event.v1.EventService/ListEventTypes',
+            consort_dot_event_dot_v1_dot_event__service__pb2.ListEventTypesRequest.SerializeToString,
+            consort_dot_event_dot_v1_dot_event__service__pb2.ListEventTypesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListDeadLetters(request,
             target,
             options=(),
@@ -193,6 +351,33 @@ class EventService:
             '/consort.event.v1.EventService/ListDeadLetters',
             consort_dot_event_dot_v1_dot_event__service__pb2.ListDeadLettersRequest.SerializeToString,
             consort_dot_event_dot_v1_dot_event__service__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequeueDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consort.event.v1.EventService/RequeueDeadLetters',
+            consort_dot_event_dot_v1_dot_event__service__pb2.RequeueDeadLettersRequest.SerializeToString,
+            consort_dot_event_dot_v1_dot_event__service__pb2.RequeueDeadLettersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -122,6 +122,11 @@ class OrchestratorServiceStub:
                 request_serializer=consort_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.WatchRunRequest.SerializeToString,
                 response_deserializer=consort_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.WatchRunResponse.FromString,
                 _registered_method=True)
+        self.ListSchedules = channel.unary_unary(
+                '/consort.orchestrator.v1.OrchestratorService/ListSchedules',
+                request_serializer=consort_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListSchedulesRequest.SerializeToString,
+                response_deserializer=consort_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListSchedulesResponse.FromString,
+                _registered_method=True)
 
 
 class OrchestratorServiceServicer:
@@ -203,7 +208,9 @@ class OrchestratorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SignalRun(self, request, context):
-        """Records a signal in the run's history. FAILED_PRECONDITION if the run is over.
+        """Records a signal in the run's history. It ends the oldest step that waits for a signal of this name; if none does, it is
+        kept for the first that will. FAILED_PRECONDITION if the run is over, RESOURCE_EXHAUSTED (reason SIGNALS_FULL) if 1,000
+        signals wait already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -249,6 +256,13 @@ class OrchestratorServiceServicer:
         """Streams a run's history after a sequence, in order and without a gap, then follows it, and ends when the run is
         over and everything was sent. After a broken connection, call again with the last sequence seen. A reader that
         takes nothing for 10 s is cut off with RESOURCE_EXHAUSTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSchedules(self, request, context):
+        """Lists the schedules of the newest revisions of a namespace's workflows, by workflow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -336,6 +350,11 @@ def add_OrchestratorServiceServicer_to_server(servicer, server):
                     servicer.WatchRun,
                     request_deserializer=consort_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.WatchRunRequest.FromString,
                     response_serializer=consort_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.WatchRunResponse.SerializeToString,
+            ),
+            'ListSchedules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSchedules,
+                    request_deserializer=consort_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListSchedulesRequest.FromString,
+                    response_serializer=consort_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListSchedulesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -776,6 +795,33 @@ class OrchestratorService:
             '/consort.orchestrator.v1.OrchestratorService/WatchRun',
             consort_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.WatchRunRequest.SerializeToString,
             consort_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.WatchRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSchedules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consort.orchestrator.v1.OrchestratorService/ListSchedules',
+            consort_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListSchedulesRequest.SerializeToString,
+            consort_dot_orchestrator_dot_v1_dot_orchestrator__service__pb2.ListSchedulesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -2,6 +2,7 @@ import datetime
 
 from consort._gen.agent.v1 import agent_service_pb2 as _agent_service_pb2
 from consort._gen.blob.v1 import payload_pb2 as _payload_pb2
+from consort._gen.orchestrator.v1 import run_pb2 as _run_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.rpc import status_pb2 as _status_pb2
 from google.protobuf.internal import containers as _containers
@@ -13,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RunEvent(_message.Message):
-    __slots__ = ("run", "sequence", "time", "event_id", "step", "run_started", "run_paused", "run_resumed", "run_cancelled", "run_retried", "run_succeeded", "run_failed", "signal_received", "step_scheduled", "step_leased", "step_lease_lost", "step_reported", "step_succeeded", "step_retry_scheduled", "step_failed", "step_skipped", "step_expanded", "wait_started", "decision_requested", "decision_answered", "child_started")
+    __slots__ = ("run", "sequence", "time", "event_id", "step", "run_started", "run_paused", "run_resumed", "run_cancelled", "run_retried", "run_succeeded", "run_failed", "signal_received", "step_scheduled", "step_leased", "step_lease_lost", "step_reported", "step_succeeded", "step_retry_scheduled", "step_failed", "step_skipped", "step_expanded", "wait_started", "decision_requested", "decision_answered", "child_started", "step_iterated", "signal_awaited", "run_compensating", "clarification_requested", "clarification_answered", "event_emitted")
     RUN_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +41,12 @@ class RunEvent(_message.Message):
     DECISION_REQUESTED_FIELD_NUMBER: _ClassVar[int]
     DECISION_ANSWERED_FIELD_NUMBER: _ClassVar[int]
     CHILD_STARTED_FIELD_NUMBER: _ClassVar[int]
+    STEP_ITERATED_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_AWAITED_FIELD_NUMBER: _ClassVar[int]
+    RUN_COMPENSATING_FIELD_NUMBER: _ClassVar[int]
+    CLARIFICATION_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    CLARIFICATION_ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    EVENT_EMITTED_FIELD_NUMBER: _ClassVar[int]
     run: str
     sequence: int
     time: _timestamp_pb2.Timestamp
@@ -66,10 +73,16 @@ class RunEvent(_message.Message):
     decision_requested: DecisionRequested
     decision_answered: DecisionAnswered
     child_started: ChildStarted
-    def __init__(self, run: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., event_id: _Optional[str] = ..., step: _Optional[str] = ..., run_started: _Optional[_Union[RunStarted, _Mapping]] = ..., run_paused: _Optional[_Union[RunPaused, _Mapping]] = ..., run_resumed: _Optional[_Union[RunResumed, _Mapping]] = ..., run_cancelled: _Optional[_Union[RunCancelled, _Mapping]] = ..., run_retried: _Optional[_Union[RunRetried, _Mapping]] = ..., run_succeeded: _Optional[_Union[RunSucceeded, _Mapping]] = ..., run_failed: _Optional[_Union[RunFailed, _Mapping]] = ..., signal_received: _Optional[_Union[SignalReceived, _Mapping]] = ..., step_scheduled: _Optional[_Union[StepScheduled, _Mapping]] = ..., step_leased: _Optional[_Union[StepLeased, _Mapping]] = ..., step_lease_lost: _Optional[_Union[StepLeaseLost, _Mapping]] = ..., step_reported: _Optional[_Union[StepReported, _Mapping]] = ..., step_succeeded: _Optional[_Union[StepSucceeded, _Mapping]] = ..., step_retry_scheduled: _Optional[_Union[StepRetryScheduled, _Mapping]] = ..., step_failed: _Optional[_Union[StepFailed, _Mapping]] = ..., step_skipped: _Optional[_Union[StepSkipped, _Mapping]] = ..., step_expanded: _Optional[_Union[StepExpanded, _Mapping]] = ..., wait_started: _Optional[_Union[WaitStarted, _Mapping]] = ..., decision_requested: _Optional[_Union[DecisionRequested, _Mapping]] = ..., decision_answered: _Optional[_Union[DecisionAnswered, _Mapping]] = ..., child_started: _Optional[_Union[ChildStarted, _Mapping]] = ...) -> None: ...
+    step_iterated: StepIterated
+    signal_awaited: SignalAwaited
+    run_compensating: RunCompensating
+    clarification_requested: ClarificationRequested
+    clarification_answered: ClarificationAnswered
+    event_emitted: EventEmitted
+    def __init__(self, run: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., event_id: _Optional[str] = ..., step: _Optional[str] = ..., run_started: _Optional[_Union[RunStarted, _Mapping]] = ..., run_paused: _Optional[_Union[RunPaused, _Mapping]] = ..., run_resumed: _Optional[_Union[RunResumed, _Mapping]] = ..., run_cancelled: _Optional[_Union[RunCancelled, _Mapping]] = ..., run_retried: _Optional[_Union[RunRetried, _Mapping]] = ..., run_succeeded: _Optional[_Union[RunSucceeded, _Mapping]] = ..., run_failed: _Optional[_Union[RunFailed, _Mapping]] = ..., signal_received: _Optional[_Union[SignalReceived, _Mapping]] = ..., step_scheduled: _Optional[_Union[StepScheduled, _Mapping]] = ..., step_leased: _Optional[_Union[StepLeased, _Mapping]] = ..., step_lease_lost: _Optional[_Union[StepLeaseLost, _Mapping]] = ..., step_reported: _Optional[_Union[StepReported, _Mapping]] = ..., step_succeeded: _Optional[_Union[StepSucceeded, _Mapping]] = ..., step_retry_scheduled: _Optional[_Union[StepRetryScheduled, _Mapping]] = ..., step_failed: _Optional[_Union[StepFailed, _Mapping]] = ..., step_skipped: _Optional[_Union[StepSkipped, _Mapping]] = ..., step_expanded: _Optional[_Union[StepExpanded, _Mapping]] = ..., wait_started: _Optional[_Union[WaitStarted, _Mapping]] = ..., decision_requested: _Optional[_Union[DecisionRequested, _Mapping]] = ..., decision_answered: _Optional[_Union[DecisionAnswered, _Mapping]] = ..., child_started: _Optional[_Union[ChildStarted, _Mapping]] = ..., step_iterated: _Optional[_Union[StepIterated, _Mapping]] = ..., signal_awaited: _Optional[_Union[SignalAwaited, _Mapping]] = ..., run_compensating: _Optional[_Union[RunCompensating, _Mapping]] = ..., clarification_requested: _Optional[_Union[ClarificationRequested, _Mapping]] = ..., clarification_answered: _Optional[_Union[ClarificationAnswered, _Mapping]] = ..., event_emitted: _Optional[_Union[EventEmitted, _Mapping]] = ...) -> None: ...
 
 class RunStarted(_message.Message):
-    __slots__ = ("workflow", "revision", "inputs", "parent", "parent_step", "labels")
+    __slots__ = ("workflow", "revision", "inputs", "parent", "parent_step", "labels", "project", "trigger", "plan")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -83,13 +96,19 @@ class RunStarted(_message.Message):
     PARENT_FIELD_NUMBER: _ClassVar[int]
     PARENT_STEP_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    TRIGGER_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
     workflow: str
     revision: int
     inputs: _payload_pb2.Payload
     parent: str
     parent_step: str
     labels: _containers.ScalarMap[str, str]
-    def __init__(self, workflow: _Optional[str] = ..., revision: _Optional[int] = ..., inputs: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., parent: _Optional[str] = ..., parent_step: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    project: str
+    trigger: _run_pb2.Trigger
+    plan: _payload_pb2.Payload
+    def __init__(self, workflow: _Optional[str] = ..., revision: _Optional[int] = ..., inputs: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., parent: _Optional[str] = ..., parent_step: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., project: _Optional[str] = ..., trigger: _Optional[_Union[_run_pb2.Trigger, _Mapping]] = ..., plan: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ...) -> None: ...
 
 class RunPaused(_message.Message):
     __slots__ = ("reason",)
@@ -256,3 +275,49 @@ class ChildStarted(_message.Message):
     workflow: str
     revision: int
     def __init__(self, child: _Optional[str] = ..., workflow: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class StepIterated(_message.Message):
+    __slots__ = ("iteration",)
+    ITERATION_FIELD_NUMBER: _ClassVar[int]
+    iteration: int
+    def __init__(self, iteration: _Optional[int] = ...) -> None: ...
+
+class SignalAwaited(_message.Message):
+    __slots__ = ("signal", "until")
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    signal: str
+    until: _timestamp_pb2.Timestamp
+    def __init__(self, signal: _Optional[str] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RunCompensating(_message.Message):
+    __slots__ = ("failed_step", "error", "goto_step")
+    FAILED_STEP_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    GOTO_STEP_FIELD_NUMBER: _ClassVar[int]
+    failed_step: str
+    error: _status_pb2.Status
+    goto_step: str
+    def __init__(self, failed_step: _Optional[str] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., goto_step: _Optional[str] = ...) -> None: ...
+
+class ClarificationRequested(_message.Message):
+    __slots__ = ("question", "attempt")
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    question: DecisionRequested
+    attempt: int
+    def __init__(self, question: _Optional[_Union[DecisionRequested, _Mapping]] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class ClarificationAnswered(_message.Message):
+    __slots__ = ("answer",)
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    answer: DecisionAnswered
+    def __init__(self, answer: _Optional[_Union[DecisionAnswered, _Mapping]] = ...) -> None: ...
+
+class EventEmitted(_message.Message):
+    __slots__ = ("event_id", "event_type")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    event_type: str
+    def __init__(self, event_id: _Optional[str] = ..., event_type: _Optional[str] = ...) -> None: ...

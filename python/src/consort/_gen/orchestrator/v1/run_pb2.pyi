@@ -53,7 +53,7 @@ STEP_STATE_CANCELLED: StepState
 STEP_STATE_SKIPPED: StepState
 
 class Run(_message.Message):
-    __slots__ = ("name", "workflow", "revision", "state", "sequence", "inputs", "output", "error", "create_time", "update_time", "end_time", "parent", "steps", "labels")
+    __slots__ = ("name", "workflow", "revision", "state", "sequence", "inputs", "output", "error", "create_time", "update_time", "end_time", "parent", "steps", "labels", "project", "trigger")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -75,6 +75,8 @@ class Run(_message.Message):
     PARENT_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    TRIGGER_FIELD_NUMBER: _ClassVar[int]
     name: str
     workflow: str
     revision: int
@@ -89,7 +91,39 @@ class Run(_message.Message):
     parent: str
     steps: _containers.RepeatedCompositeFieldContainer[StepStatus]
     labels: _containers.ScalarMap[str, str]
-    def __init__(self, name: _Optional[str] = ..., workflow: _Optional[str] = ..., revision: _Optional[int] = ..., state: _Optional[_Union[RunState, str]] = ..., sequence: _Optional[int] = ..., inputs: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., output: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., parent: _Optional[str] = ..., steps: _Optional[_Iterable[_Union[StepStatus, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    project: str
+    trigger: Trigger
+    def __init__(self, name: _Optional[str] = ..., workflow: _Optional[str] = ..., revision: _Optional[int] = ..., state: _Optional[_Union[RunState, str]] = ..., sequence: _Optional[int] = ..., inputs: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., output: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., parent: _Optional[str] = ..., steps: _Optional[_Iterable[_Union[StepStatus, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., project: _Optional[str] = ..., trigger: _Optional[_Union[Trigger, _Mapping]] = ...) -> None: ...
+
+class Trigger(_message.Message):
+    __slots__ = ("schedule", "event", "signal")
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    schedule: ScheduleTrigger
+    event: EventTrigger
+    signal: SignalTrigger
+    def __init__(self, schedule: _Optional[_Union[ScheduleTrigger, _Mapping]] = ..., event: _Optional[_Union[EventTrigger, _Mapping]] = ..., signal: _Optional[_Union[SignalTrigger, _Mapping]] = ...) -> None: ...
+
+class ScheduleTrigger(_message.Message):
+    __slots__ = ("schedule_time",)
+    SCHEDULE_TIME_FIELD_NUMBER: _ClassVar[int]
+    schedule_time: _timestamp_pb2.Timestamp
+    def __init__(self, schedule_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class EventTrigger(_message.Message):
+    __slots__ = ("event_id", "event_type")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    event_type: str
+    def __init__(self, event_id: _Optional[str] = ..., event_type: _Optional[str] = ...) -> None: ...
+
+class SignalTrigger(_message.Message):
+    __slots__ = ("signal",)
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    signal: str
+    def __init__(self, signal: _Optional[str] = ...) -> None: ...
 
 class StepStatus(_message.Message):
     __slots__ = ("step", "state", "attempt", "output", "error", "worker", "start_time", "end_time", "progress", "progress_text", "items", "items_over")

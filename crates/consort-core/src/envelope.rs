@@ -1,17 +1,18 @@
 //! The envelope of a run's events: what subscribers and other systems get.
 
-use consort_core::data::Data;
-use consort_core::event::{Fact, Published, Record};
-use consort_core::ids::RunId;
+use crate::data::Data;
+use crate::event::{Fact, Published, Record, Trigger};
+use crate::ids::RunId;
 use serde_json::Value;
 
 /// The kind of component that run events come from.
 pub const SOURCE: &str = "orchestrator";
 
 /// One envelope per event of a record. `event_id` is derived from run and sequence, so it is the same at every delivery;
-/// `correlation_id` is the root run; `causation_id` is the event before it, or, for the first event of a child run,
-/// absent. The payload is an object with `run`, `sequence`, `step` (absent for the run as a whole), `record` (number of the record's first
-/// event) and the fields of the fact.
+/// `correlation_id` is the project's, or else the root run; `causation_id` is the event before it, or, for the first event of a
+/// run, the event that triggered the run, if one did. The payload is an object with `run`, `sequence`, `step` (absent for the run as
+/// a whole, unless the fact itself names one) and the fields of the fact; it meets the contract of its type in
+/// [`crate::contract`].
 pub fn envelopes(record: &Record, instance: &str) -> Result<Vec<Published>, serde_json::Error> {
     let subject = format!("namespaces/{}/runs/{}", record.namespace, record.run);
     let entries = record.entries()?;
@@ -25,15 +26,16 @@ pub fn envelopes(record: &Record, instance: &str) -> Result<Vec<Published>, serd
                 },
                 _ => serde_json::Map::new(),
             };
-            for (name, value) in &mut payload {
-                if VALUES.contains(&name.as_str()) {
+            for path in VALUES {
+                if let Some(value) = at(&mut payload, path) {
                     unwrap(value);
                 }
             }
             payload.insert("run".into(), record.run.to_string().into());
             payload.insert("sequence".into(), sequence.into());
             if let Some(step) = &entry.step {
-                payload.insert("step".into(), step.to_string().into());
+                // A fact about the whole run may name a step of its own, and means that one.
+                payload.entry("step").or_insert_with(|| step.to_string().into());
             }
             Ok(Published {
                 event_id: record.run.event(sequence),
@@ -47,13 +49,29 @@ pub fn envelopes(record: &Record, instance: &str) -> Result<Vec<Published>, serd
                 namespace: record.namespace.clone(),
                 subject: subject.clone(),
                 payload: Data::of(&Value::Object(payload)),
+                depth: 0,
             })
         })
         .collect()
 }
 
-/// Fields that hold a [`Data`]; in the payload they are the plain value, or `{"blob": reference}`.
-const VALUES: [&str; 6] = ["inputs", "output", "input", "payload", "list", "form"];
+/// Where a fact holds a [`Data`]; in the payload it is the plain value, or `{"blob": reference}`.
+const VALUES: [&[&str]; 9] = [
+    &["inputs"],
+    &["output"],
+    &["input"],
+    &["payload"],
+    &["list"],
+    &["form"],
+    &["plan"],
+    &["question", "form"],
+    &["report", "note", "value"],
+];
+
+fn at<'a>(payload: &'a mut serde_json::Map<String, Value>, path: &[&str]) -> Option<&'a mut Value> {
+    let (first, rest) = path.split_first()?;
+    rest.iter().try_fold(payload.get_mut(*first)?, |value, name| value.get_mut(*name))
+}
 
 fn unwrap(data: &mut Value) {
     if let Some(value) = data.get_mut("v").map(Value::take) {
@@ -63,7 +81,10 @@ fn unwrap(data: &mut Value) {
 
 fn cause(run: RunId, sequence: u64, fact: &Fact) -> Option<uuid::Uuid> {
     match fact {
-        Fact::RunStarted(_) => None,
+        Fact::RunStarted(started) => match started.cause.as_ref().map(|cause| &cause.trigger) {
+            Some(Trigger::Event { event_id, .. }) => Some(*event_id),
+            _ => None,
+        },
         _ => Some(run.event(sequence - 1)),
     }
 }
@@ -71,8 +92,8 @@ fn cause(run: RunId, sequence: u64, fact: &Fact) -> Option<uuid::Uuid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use consort_core::event::Entry;
-    use consort_core::ids::StepKey;
+    use crate::event::Entry;
+    use crate::ids::StepKey;
     use uuid::Uuid;
 
     #[test]

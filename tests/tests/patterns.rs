@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use consort_proto::blob::Payload;
+use consort_proto::blob::payload::Kind;
 use consort_proto::decision::{AnswerDecisionRequest, DecisionState, ListDecisionsRequest};
-use consort_proto::orchestrator::{Run, RunState};
+use consort_proto::event::{Event, PublishRequest};
+use consort_proto::orchestrator::{ListRunsRequest, Run, RunState};
 use consort_sdk::{Client, StartOptions, Task, TaskError, Worker};
-use consort_testkit::{Mesh, eventually, output_of, serve};
+use consort_testkit::{Mesh, eventually, json_of, output_of, serve};
 use serde_json::{Value, json};
 
 fn pattern(name: &str) -> String {
@@ -145,6 +148,68 @@ async fn iterative_until_a_person_decides() {
     answer_next(&client, "publish").await;
     let ended = client.wait(&begun.name, Some(Duration::from_secs(20))).await.unwrap();
     assert_eq!((output_of(&ended), rounds.load(Ordering::Relaxed)), (json!("draft+++++"), 5));
+}
+
+async fn publish_order(client: &Client, id: &str) {
+    let payload = Payload { kind: Some(Kind::Json(json!({"order_id": id, "channel": "mail"}).to_string())) };
+    let event = Event { event_type: "ORDER.INBOX_RECEIVED".into(), payload: Some(payload), ..Default::default() };
+    client.events().publish(PublishRequest { events: vec![event], ..Default::default() }).await.unwrap();
+}
+
+/// The run that an order has started, once it is over.
+async fn order_run(client: &Client, id: &str) -> Run {
+    eventually("the order is dealt with", || async {
+        let request = ListRunsRequest { workflow: "namespaces/default/workflows/order".into(), ..Default::default() };
+        for run in client.orchestrator().list_runs(request).await.ok()?.into_inner().runs {
+            let run = client.get(&run.name).await.ok()?;
+            let of = json_of(run.inputs.as_ref())["order_id"] == json!(id);
+            if of && matches!(run.state(), RunState::Succeeded | RunState::Failed) {
+                return Some(run);
+            }
+        }
+        None
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_order_goes_from_the_inbox_to_its_export() {
+    let mesh = Mesh::start().await;
+    let client = mesh.client();
+    apply(&client, &["order"]).await;
+    let worker = agent(Worker::new("orders"), "extractor", |input| {
+        let price = match input["mail"]["order_id"].as_str() {
+            Some("dear") => 5_000,
+            Some("unreadable") => return Ok(json!({"lines": []})),
+            _ => 20,
+        };
+        Ok(json!({"customer": "Ann", "lines": [{"item": "lamp", "price": price}]}))
+    });
+    let worker = agent(worker, "exporter", |_| Ok(json!({"uri": "file:///orders/1"})));
+    let _worker = serve(&mesh, worker);
+
+    // A cheap one needs nobody, and what nobody is asked is nobody's decision.
+    publish_order(&client, "cheap").await;
+    let cheap = order_run(&client, "cheap").await;
+    assert_eq!(output_of(&cheap), json!({"exported": true, "uri": "file:///orders/1"}));
+
+    publish_order(&client, "dear").await;
+    answer_next(&client, "refuse").await;
+    assert_eq!(output_of(&order_run(&client, "dear").await), json!({"exported": false, "uri": ""}));
+
+    publish_order(&client, "unreadable").await;
+    let unreadable = order_run(&client, "unreadable").await;
+    assert_eq!(unreadable.state(), RunState::Failed);
+    let decision = eventually("somebody is told", || async {
+        let open = ListDecisionsRequest { state: DecisionState::Open.into(), ..Default::default() };
+        client.decisions().list_decisions(open).await.ok()?.into_inner().decisions.pop()
+    })
+    .await;
+    assert_eq!(decision.title, "The order unreadable cannot be read");
+    assert!(
+        decision.description.contains("output.customer") || decision.description.contains("customer"),
+        "{decision:?}"
+    );
 }
 
 fn voters(choose: impl Fn(&str) -> u32 + Send + Sync + 'static) -> Worker {

@@ -74,8 +74,9 @@ where
 
 fn mend(answer: Response<Body>) -> Response<Body> {
     // Only an answer that is nothing but a status has it among its headers, so the usual answer costs one look-up.
-    let out_of_range = answer.headers().get("grpc-status").is_some_and(|code| code == "11");
-    let mended = if out_of_range { Status::from_header_map(answer.headers()) } else { None };
+    // OUT_OF_RANGE, UNIMPLEMENTED and INTERNAL are what tonic says by itself.
+    let of_tonic = answer.headers().get("grpc-status").is_some_and(|code| code == "11" || code == "12" || code == "13");
+    let mended = if of_tonic { Status::from_header_map(answer.headers()) } else { None };
     match mended.as_ref().and_then(status::mended) {
         Some(status) => status.into_http(),
         None => answer,

@@ -67,17 +67,28 @@ pub(crate) fn stopping() -> Error {
     Error::unavailable("the server is stopping; connect again", Duration::from_secs(1))
 }
 
-/// Mends what tonic says about a message over the size limit: it answers OUT_OF_RANGE, gRPC's own name is RESOURCE_EXHAUSTED.
-/// `None` if the status says something else.
+/// Mends what tonic says by itself, which carries no details: a message over the size limit is OUT_OF_RANGE there and
+/// RESOURCE_EXHAUSTED in gRPC's own words, a message that cannot be decoded is the caller's fault and not INTERNAL, and a method
+/// that does not exist has no reason. `None` if the status says something else.
 pub(crate) fn mended(status: &Status) -> Option<Status> {
-    let oversized = status.code() == Code::OutOfRange && status.message().contains("message length too large");
-    oversized.then(|| {
-        of(exhausted(
+    let said = status.message();
+    match status.code() {
+        Code::OutOfRange if said.contains("message length too large") => Some(of(exhausted(
             "MESSAGE_TOO_LARGE",
-            format!("{}; upload larger values with BlobService.Upload and send their reference", status.message()),
+            format!("{said}; upload larger values with BlobService.Upload and send their reference"),
             None,
-        ))
-    })
+        ))),
+        Code::Internal if said.starts_with("failed to decode Protobuf message") => {
+            let text = format!("{said}; send a message as proto/ has it, with texts in UTF-8");
+            Some(of(Error::new(Kind::InvalidArgument, "BAD_MESSAGE", text)))
+        }
+        Code::Unimplemented if status.details().is_empty() => {
+            let text = if said.is_empty() { "there is no such method; ask reflection for what there is" } else { said };
+            let details = ErrorDetails::with_error_info("UNIMPLEMENTED", DOMAIN, HashMap::new());
+            Some(Status::with_error_details(Code::Unimplemented, text, details))
+        }
+        _ => None,
+    }
 }
 
 /// The status with which reading a client's stream ended.
@@ -186,12 +197,20 @@ mod tests {
     }
 
     #[test]
-    fn only_the_size_limit_is_mended() {
+    fn what_has_no_details_is_mended() {
         let oversized =
             Status::out_of_range("Error, decoded message length too large: found 5 bytes, the limit is: 4 bytes");
         let mended = mended(&oversized).unwrap();
         assert_eq!(mended.code(), Code::ResourceExhausted);
         assert_eq!(mended.get_error_details().error_info().unwrap().reason, "MESSAGE_TOO_LARGE");
         assert!(super::mended(&Status::out_of_range("beyond the end")).is_none());
+        let undecoded = Status::internal("failed to decode Protobuf message: ApplyWorkflowRequest.source: not UTF-8");
+        let mended = super::mended(&undecoded).unwrap();
+        assert_eq!(mended.code(), Code::InvalidArgument);
+        assert_eq!(mended.get_error_details().error_info().unwrap().reason, "BAD_MESSAGE");
+        assert!(super::mended(&Status::internal("a bug")).is_none());
+        let unknown = super::mended(&Status::unimplemented("")).unwrap();
+        assert_eq!(unknown.get_error_details().error_info().unwrap().reason, "UNIMPLEMENTED");
+        assert!(super::mended(&unknown).is_none());
     }
 }

@@ -274,3 +274,26 @@ async fn fuzz_events() {
         }
     }
 }
+
+/// A message as a client would send it that does not know that texts are UTF-8.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RawApply {
+    #[prost(bytes = "vec", tag = "2")]
+    source: Vec<u8>,
+}
+
+#[tokio::test]
+async fn texts_that_are_not_utf_8_are_refused() {
+    let server = Server::start(Limits::default()).await;
+    let channel = server.channel().await;
+    let mut raw = tonic::client::Grpc::new(channel.clone());
+    raw.ready().await.unwrap();
+    let path = http::uri::PathAndQuery::from_static("/consort.orchestrator.v1.OrchestratorService/ApplyWorkflow");
+    let codec = tonic_prost::ProstCodec::<RawApply, consort_proto::orchestrator::Workflow>::default();
+    let request = tonic::Request::new(RawApply { source: b"name: \xff\xfe".to_vec() });
+    let status = soon(raw.unary(request, path, codec)).await.unwrap_err();
+    assert!(status.message().contains("UTF-8"), "{status:?}");
+    fair(&status);
+    let agents = AgentServiceClient::new(channel).list_agents(wire::ListAgentsRequest::default()).await;
+    agents.expect("the server lives on");
+}

@@ -252,6 +252,12 @@ fn schedule(reader: &mut Reader, node: &Node, path: &str, inputs: &Inputs) -> Op
                 _ => ("cron", entry.node.place),
             };
             reader.mistake(place, &join(path, key), error.to_string(), error.hint());
+            // A bad time zone behind a bad expression is told at once, too.
+            if let (CronError::Expression { .. }, Some((entry, _))) = (&error, timezone)
+                && let Err(error) = Cron::parse("@daily", zone)
+            {
+                reader.mistake(entry.node.place, &join(path, "timezone"), error.to_string(), error.hint());
+            }
             None
         }
     }

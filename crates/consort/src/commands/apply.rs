@@ -12,6 +12,9 @@ use crate::inputs;
 use crate::mistakes::{self, Mistake};
 use crate::output::{Table, error_colours, text};
 
+/// Longest definition that a server takes.
+const LONGEST: usize = 1024 * 1024;
+
 /// Check a workflow definition and store it as a new revision.
 ///
 /// Every mistake is shown at once, with its place in the file. Applying what is already stored changes nothing.
@@ -36,6 +39,11 @@ impl Apply {
     /// Runs the command.
     pub(crate) async fn run(self, context: &Context) -> Result<()> {
         let source = inputs::read(&self.file)?;
+        if source.len() > LONGEST {
+            let (file, found) = (self.file.display(), source.len());
+            return Err(Failure::usage(format!("{file} has {found} bytes; a definition has at most {LONGEST}"))
+                .hint("give large values as inputs, and parts of the graph as workflows of their own"));
+        }
         let request = ApplyWorkflowRequest {
             parent: context.parent.clone(),
             source: source.clone(),

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use consort_core::Error;
 use consort_core::data::Data;
 use consort_core::envelope::envelopes;
 use consort_core::event::{Fact, Published, Trigger};
 use consort_core::ids::RunId;
 use consort_core::ports::{DeadLetter, LogRow, Mark, StoreError};
-use consort_core::rfc3339;
 use consort_core::workflow::Local;
+use consort_core::{Error, Kind, rfc3339};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -30,6 +29,10 @@ const MARK: &str = "triggers/position";
 const PAGE: u32 = 256;
 /// How often the mark is saved when nothing fires.
 const SAVE: Duration = Duration::from_secs(5);
+/// Rows whose consequences are one commit.
+const AT_ONCE: usize = 64;
+/// How often a row that cannot be dealt with is tried before it is passed over.
+const VAIN_LIMIT: u32 = 5;
 /// Delay before something that failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -87,12 +90,8 @@ impl Loop {
                 behind = !self.catch_up(&stop).await;
                 continue;
             }
-            for (position, row) in came.rows {
-                if position > self.position && !self.deal_with(position, row, &stop).await {
-                    behind = true;
-                    break;
-                }
-            }
+            let fresh: Vec<_> = came.rows.into_iter().filter(|(position, _)| *position > self.position).collect();
+            behind = !self.deal_with_all(&fresh, &stop).await;
             if !behind {
                 self.position = self.position.max(came.end);
             }
@@ -109,12 +108,13 @@ impl Loop {
             match self.engine.inner.store.log_after(self.position, "", PAGE).await {
                 Ok(rows) if rows.is_empty() => return true,
                 Ok(rows) => {
-                    for (position, row) in rows {
-                        if self.engine.inner.registry.wants(&row) && !self.deal_with(position, row, stop).await {
-                            return false;
-                        }
-                        self.position = position;
+                    let last = rows.last().map_or(self.position, |(position, _)| *position);
+                    let registry = &self.engine.inner.registry;
+                    let wanted: Vec<_> = rows.into_iter().filter(|(_, row)| registry.wants(row)).collect();
+                    if !self.deal_with_all(&wanted, stop).await {
+                        return false;
                     }
+                    self.position = last;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the log could not be read for triggers; trying again");
@@ -124,47 +124,73 @@ impl Loop {
         }
     }
 
-    /// Does what a row leads to, until it is on disk. False if it was interrupted.
-    async fn deal_with(&mut self, position: u64, row: LogRow, stop: &CancellationToken) -> bool {
+    /// Does what rows lead to, some of them in one commit. False if it was interrupted.
+    async fn deal_with_all(&mut self, rows: &[(u64, LogRow)], stop: &CancellationToken) -> bool {
+        for some in rows.chunks(AT_ONCE) {
+            if !self.deal_with(some, stop).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Does what rows lead to, until it is on disk. False if it was interrupted.
+    async fn deal_with(&mut self, rows: &[(u64, LogRow)], stop: &CancellationToken) -> bool {
+        let Some(last) = rows.last().map(|(position, _)| *position) else { return true };
+        let mut vain = 0;
         loop {
-            match self.try_to(position, &row).await {
+            let error = match self.try_to(rows, last).await {
                 Ok(()) => {
-                    self.position = position;
+                    self.position = last;
                     return true;
                 }
-                Err(error) if stop.is_cancelled() => {
-                    tracing::debug!(%error, position, "a trigger is left for the next start");
-                    return false;
+                Err(error) => error,
+            };
+            if stop.is_cancelled() {
+                tracing::debug!(%error, last, "triggers are left for the next start");
+                return false;
+            }
+            vain += 1;
+            if error.kind == Kind::Internal && vain >= VAIN_LIMIT {
+                // It would be the same for ever, and everything behind it waits.
+                if let [(position, _)] = rows {
+                    tracing::error!(%error, position, "an event is passed over by the triggers; please report this");
+                    self.position = last;
+                    return true;
                 }
-                Err(error) => {
-                    tracing::warn!(%error, position, "a trigger could not fire; trying again");
-                    wait(stop).await;
-                    // A commit whose answer was lost may be there after all.
-                    match read_mark(&self.engine).await {
-                        Ok(Some(saved)) if saved >= position => {
-                            self.saved = saved;
-                            self.position = position;
-                            return true;
-                        }
-                        _ => {}
+                for one in rows.chunks(1) {
+                    if !Box::pin(self.deal_with(one, stop)).await {
+                        return false;
                     }
                 }
+                return true;
+            }
+            tracing::warn!(%error, last, "triggers could not fire; trying again");
+            wait(stop).await;
+            // A commit whose answer was lost may be there after all.
+            if let Ok(Some(saved)) = read_mark(&self.engine).await
+                && saved >= last
+            {
+                (self.saved, self.position) = (saved, last);
+                return true;
             }
         }
     }
 
-    async fn try_to(&mut self, position: u64, row: &LogRow) -> Result<(), Error> {
-        let events = match row {
-            LogRow::Published(event) => vec![event.clone()],
-            LogRow::Run(record) => envelopes(record, &self.engine.inner.options.instance)
-                .map_err(|why| Error::internal(format!("row {position} of the log cannot be read: {why}")))?,
-        };
+    async fn try_to(&mut self, rows: &[(u64, LogRow)], last: u64) -> Result<(), Error> {
         let mut all = Consequences::default();
-        for event in events {
-            if event.event_type == signals::DETECTED {
-                signals::route(&self.engine, &event, &mut all.act).await?;
+        for (position, row) in rows {
+            let events = match row {
+                LogRow::Published(event) => vec![event.clone()],
+                LogRow::Run(record) => envelopes(record, &self.engine.inner.options.instance)
+                    .map_err(|why| Error::internal(format!("row {position} of the log cannot be read: {why}")))?,
+            };
+            for event in events {
+                if event.event_type == signals::DETECTED {
+                    signals::route(&self.engine, &event, &mut all.act).await?;
+                }
+                self.fire(event, row, &mut all).await?;
             }
-            self.fire(event, row, &mut all).await?;
         }
         if !all.letters.is_empty() {
             self.engine.inner.store.bury(&all.letters).await.map_err(|e| crate::store_error(&e))?;
@@ -172,10 +198,10 @@ impl Loop {
         if all.act.starts.is_empty() && all.act.signals.is_empty() {
             return Ok(());
         }
-        all.act.marks.push(mark(position));
+        all.act.marks.push(mark(last));
         let signals = all.act.signals.clone();
         self.engine.act(all.act).await?;
-        self.saved = position;
+        self.saved = last;
         for row in signals {
             self.engine.inner.waiting.tell(row);
         }

@@ -140,7 +140,10 @@ async fn what_was_acknowledged_starts_one_run_and_reaches_the_group() {
     members.iter().for_each(tokio::task::JoinHandle::abort);
     let seen = seen.lock().unwrap();
     let repeats = seen.values().filter(|count| **count > 1).count();
-    eprintln!("{} events acknowledged, each started one run; the group saw {repeats} of them again", acknowledged.len());
+    eprintln!(
+        "{} events acknowledged, each started one run; the group saw {repeats} of them again",
+        acknowledged.len()
+    );
     // Nothing that is settled comes again, but for what was in hand or not yet saved at a kill: at most a window a member.
     assert!(repeats as u64 <= kills * 2_000);
 }

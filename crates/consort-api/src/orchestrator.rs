@@ -98,14 +98,16 @@ impl Orchestrator {
         };
         // The layer lets calls that wait take their time; what this one does besides must not take longer than any other's.
         let longest = limits.unary_deadline.saturating_add(wait.unwrap_or_default());
-        let start = async {
+        // A large future, which would otherwise be moved several times.
+        let starting = Box::pin(self.0.engine.start_run(start, wait));
+        let started = async {
             match wait {
                 // Whoever waits learns at once that the server is stopping; with its request id it asks the next one again.
-                Some(_) => self.0.unless_stopping(self.0.engine.start_run(start, wait)).await,
-                None => self.0.engine.start_run(start, None).await,
+                Some(_) => self.0.unless_stopping(starting).await,
+                None => starting.await,
             }
         };
-        let started = tokio::time::timeout(longest, start);
+        let started = tokio::time::timeout(longest, started);
         Ok(convert::run(&started.await.map_err(|_| deadline::exceeded())??, false))
     }
 

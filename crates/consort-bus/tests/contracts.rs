@@ -33,7 +33,7 @@ examples! {
     Fact::RunStarted(_) => [
         Fact::RunStarted(RunStarted::new("default".into(), "audit".into(), 1, some())),
         Fact::RunStarted(RunStarted {
-            parent: Some(Parent { run: id(1), step: StepKey::item("each", 3), root: id(2), depth: 2 }),
+            parent: Some(Parent { run: id(1), step: StepKey::item("each", 3), root: id(2), depth: 2, event: None }),
             labels: [("team".to_owned(), "blue".to_owned())].into(),
             project: Some(ProjectRef { id: "site".into(), uid: Uuid::from_u128(9) }),
             plan: Some(some()),
@@ -150,7 +150,7 @@ fn some() -> Data {
 }
 
 fn caused(trigger: Trigger) -> Fact {
-    let cause = Some(Cause { trigger, depth: 1 });
+    let cause = Some(Cause { trigger, depth: 1, event: Some(Uuid::from_u128(5)) });
     Fact::RunStarted(RunStarted { cause, ..RunStarted::new("default".into(), "audit".into(), 1, some()) })
 }
 

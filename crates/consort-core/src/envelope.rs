@@ -1,7 +1,7 @@
 //! The envelope of a run's events: what subscribers and other systems get.
 
 use crate::data::Data;
-use crate::event::{Fact, Published, Record, Trigger};
+use crate::event::{Fact, Published, Record, RunStarted};
 use crate::ids::RunId;
 use serde_json::Value;
 
@@ -9,10 +9,10 @@ use serde_json::Value;
 pub const SOURCE: &str = "orchestrator";
 
 /// One envelope per event of a record. `event_id` is derived from run and sequence, so it is the same at every delivery;
-/// `correlation_id` is the project's, or else the root run; `causation_id` is the event before it, or, for the first event of a
-/// run, the event that triggered the run, if one did. The payload is an object with `run`, `sequence`, `step` (absent for the run as
-/// a whole, unless the fact itself names one) and the fields of the fact; it meets the contract of its type in
-/// [`crate::contract`].
+/// `correlation_id` is the project's, or else the root run; `causation_id` is the event before it, or, for the first event of a run, the
+/// event that it follows from: of its parent, or the one that triggered it; absent if a client started it. The payload is an object
+/// with `run`, `sequence`, `step` (absent for the run as a whole, unless the fact itself names one) and the fields of the fact; it
+/// meets the contract of its type in [`crate::contract`].
 pub fn envelopes(record: &Record, instance: &str) -> Result<Vec<Published>, serde_json::Error> {
     let subject = format!("namespaces/{}/runs/{}", record.namespace, record.run);
     let entries = record.entries()?;
@@ -81,10 +81,8 @@ fn unwrap(data: &mut Value) {
 
 fn cause(run: RunId, sequence: u64, fact: &Fact) -> Option<uuid::Uuid> {
     match fact {
-        Fact::RunStarted(started) => match started.cause.as_ref().map(|cause| &cause.trigger) {
-            Some(Trigger::Event { event_id, .. }) => Some(*event_id),
-            _ => None,
-        },
+        Fact::RunStarted(RunStarted { parent: Some(parent), .. }) => parent.event,
+        Fact::RunStarted(started) => started.cause.as_ref()?.event,
         _ => Some(run.event(sequence - 1)),
     }
 }

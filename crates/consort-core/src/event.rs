@@ -255,6 +255,9 @@ pub struct Cause {
     pub trigger: Trigger,
     /// How many triggered runs led to it, this one included.
     pub depth: u32,
+    /// The event that it follows from, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Uuid>,
 }
 
 /// What fired.
@@ -281,6 +284,9 @@ pub struct Parent {
     pub root: RunId,
     /// How deep below the root, from 1.
     pub depth: u32,
+    /// The event of the parent that tells of this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Uuid>,
 }
 
 /// A question to a person.

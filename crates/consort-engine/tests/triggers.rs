@@ -215,6 +215,29 @@ steps: [{id: a, set: "${{ inputs.n * 2 }}"}]
     for event in &events {
         consort_core::contract::check(&event.event_type, 1, &value(&event.payload)).unwrap();
     }
+    let first = mesh.store.records_after(view.row.runs[0], 0, 1).await.unwrap().remove(0);
+    let started = consort_core::envelope::envelopes(&first, "test").unwrap().remove(0);
+    assert_eq!(started.causation_id, Some(events[2].event_id), "the run follows from SIGNAL.ROUTED");
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn a_child_follows_from_the_event_of_its_parent() {
+    let mesh = Mesh::in_memory().await;
+    mesh.apply("name: inner\nsteps: [{id: a, set: 1}]").await;
+    mesh.apply("name: outer\nsteps: [{id: a, set: 1}, {id: b, workflow: inner, needs: a}]").await;
+    mesh.run("outer", json!({})).await;
+    let rows = mesh.heard.rows.lock().unwrap().clone();
+    let mut all = Vec::new();
+    for row in rows {
+        if let LogRow::Run(record) = row {
+            all.extend(consort_core::envelope::envelopes(&record, "test").unwrap());
+        }
+    }
+    let told = all.iter().find(|event| event.event_type == "STEP.CHILD_STARTED").unwrap();
+    let child = all.iter().find(|event| event.causation_id == Some(told.event_id) && event.event_type == "RUN.STARTED");
+    assert!(child.is_some(), "{all:?}");
+    assert!(all.iter().all(|event| event.correlation_id == all[0].correlation_id));
     mesh.stop().await;
 }
 

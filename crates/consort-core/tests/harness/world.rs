@@ -217,7 +217,7 @@ impl World {
                 transition.children.iter().find(|(id, _)| id == child).map(|(_, d)| Arc::clone(d)).unwrap();
             let run = &self.members[number].run;
             let depth = run.parent().map_or(0, |parent| parent.depth) + 1;
-            let parent = Parent { run: run.id, step: step.clone(), root: run.root(), depth };
+            let parent = Parent { run: run.id, step: step.clone(), root: run.root(), depth, event: None };
             let started = RunStarted {
                 parent: Some(parent),
                 project: run.project().cloned(),

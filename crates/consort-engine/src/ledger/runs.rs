@@ -301,14 +301,16 @@ impl Ledger {
     /// Begins a child run that an event of its parent tells of.
     fn begin_child(&mut self, parent: RunId, depth: u32, entries: &[Entry], id: RunId, definition: Arc<Workflow>) {
         let Some(hot) = self.hot.get(&parent) else { return };
-        let told = entries.iter().find_map(|entry| match &entry.fact {
+        let numbered = (hot.run.sequence() + 1 - entries.len() as u64..).zip(entries);
+        let told = numbered.into_iter().find_map(|(sequence, entry)| match &entry.fact {
             Fact::ChildStarted { child, workflow, revision, inputs, plan, .. } if *child == id => {
-                Some((entry.step.clone()?, workflow.clone(), *revision, inputs.clone(), plan.clone()))
+                Some((sequence, entry.step.clone()?, workflow.clone(), *revision, inputs.clone(), plan.clone()))
             }
             _ => None,
         });
-        let Some((step, workflow, revision, inputs, plan)) = told else { return };
-        let parent = Parent { run: parent, step, root: hot.run.root(), depth };
+        let Some((sequence, step, workflow, revision, inputs, plan)) = told else { return };
+        let event = Some(parent.event(sequence));
+        let parent = Parent { run: parent, step, root: hot.run.root(), depth, event };
         let started = RunStarted {
             parent: Some(parent),
             project: hot.run.project().cloned(),

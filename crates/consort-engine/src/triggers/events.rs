@@ -282,7 +282,14 @@ fn evaluate(
             let (event_id, event_type) = (event.event_id, event.event_type.clone());
             match inputs {
                 Ok(inputs) => {
-                    starts.push(start(triggered, inputs, Trigger::Event { event_id, event_type }, depth, None));
+                    starts.push(start(
+                        triggered,
+                        inputs,
+                        Trigger::Event { event_id, event_type },
+                        depth,
+                        None,
+                        Some(event_id),
+                    ));
                 }
                 Err(why) => {
                     let workflow = &triggered.workflow;

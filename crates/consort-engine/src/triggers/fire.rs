@@ -85,10 +85,11 @@ pub(super) fn start(
     trigger: Trigger,
     depth: u32,
     project: Option<ProjectRef>,
+    event: Option<Uuid>,
 ) -> (RunId, RunStarted, Arc<Workflow>) {
     let started = RunStarted {
         project,
-        cause: Some(Cause { trigger, depth }),
+        cause: Some(Cause { trigger, depth, event }),
         ..RunStarted::new(of.namespace.clone(), of.workflow.clone(), of.revision, inputs)
     };
     (RunId(Uuid::now_v7()), started, Arc::clone(&of.definition))

@@ -229,7 +229,7 @@ impl Loop {
             let fired = Fired::new(Local::Schedule, &json!({"time": rfc3339(time)}));
             match fired.inputs(&trigger.inputs, &schedule.of.definition) {
                 Ok(inputs) => {
-                    let begun = start(&schedule.of, inputs, Trigger::Schedule { at: time }, 1, None);
+                    let begun = start(&schedule.of, inputs, Trigger::Schedule { at: time }, 1, None, None);
                     (state.run, state.fired) = (Some(begun.0), Some(at));
                     act.starts.push(begun);
                 }

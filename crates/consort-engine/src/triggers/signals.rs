@@ -22,6 +22,8 @@ use crate::ledger::{Act, now};
 
 /// The type of the event that raises a signal.
 pub(crate) const DETECTED: &str = "SIGNAL.DETECTED";
+/// The type of the event that says where a signal went, which the runs that act on it follow from.
+const ROUTED: &str = "SIGNAL.ROUTED";
 /// Callers that may wait for their signals.
 const MAX_WAITING: usize = 10_000;
 
@@ -130,7 +132,7 @@ impl Routed<'_> {
         let depth = self.event.depth + 1;
         let matching = self.engine.inner.registry.of(&self.event.namespace);
         let (signal, of, trigger) = (self.signal.clone(), self.of.clone(), self.trigger());
-        let seen = view.clone();
+        let (seen, routed) = (view.clone(), Some(self.event_id(ROUTED)));
         // Expressions may take a while: not on a thread that others need.
         let evaluated = tokio::task::spawn_blocking(move || {
             let fired = Fired::new(Local::Signal, &seen);
@@ -144,7 +146,7 @@ impl Routed<'_> {
                         Err(why) => Err(why),
                     };
                     match inputs {
-                        Ok(inputs) => starts.push(start(triggered, inputs, trigger.clone(), depth, of.clone())),
+                        Ok(inputs) => starts.push(start(triggered, inputs, trigger.clone(), depth, of.clone(), routed)),
                         Err(why) => {
                             let workflow = &triggered.workflow;
                             tracing::warn!(%workflow, why, "a signal that matches a trigger starts nothing");
@@ -174,7 +176,7 @@ impl Routed<'_> {
         })?;
         let started = RunStarted {
             project: self.of.clone(),
-            cause: Some(Cause { trigger: self.trigger(), depth }),
+            cause: Some(Cause { trigger: self.trigger(), depth, event: Some(self.event_id(ROUTED)) }),
             plan: Some(Data::of(&source.into())),
             ..RunStarted::new(
                 self.event.namespace.clone(),
@@ -184,6 +186,11 @@ impl Routed<'_> {
             )
         };
         Ok((RunId(Uuid::now_v7()), started, Arc::new(definition)))
+    }
+
+    /// The id of the event of this type about this signal.
+    fn event_id(&self, event_type: &str) -> Uuid {
+        Uuid::new_v5(&self.event.event_id, event_type.as_bytes())
     }
 
     fn trigger(&self) -> Trigger {
@@ -225,13 +232,13 @@ impl Routed<'_> {
                 "SIGNAL.CLASSIFIED",
                 json!({"signal": name, "type": kind, "urgency": urgency.name(), "impact": impact.name()}),
             ),
-            ("SIGNAL.ROUTED", json!({"signal": name, "route": route.name(), "targets": targets})),
+            (ROUTED, json!({"signal": name, "route": route.name(), "targets": targets})),
             ("SIGNAL.ACTED", json!({"signal": name, "runs": runs})),
         ];
         let mut cause = self.event.event_id;
         let at = now();
         let event = |(event_type, payload): (&str, Value)| {
-            let event_id = Uuid::new_v5(&self.event.event_id, event_type.as_bytes());
+            let event_id = self.event_id(event_type);
             let causation_id = Some(std::mem::replace(&mut cause, event_id));
             Published {
                 event_id,

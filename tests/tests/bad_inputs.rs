@@ -235,3 +235,47 @@ async fn still_well(client: &Client) {
     let page = client.orchestrator().list_workflows(ListWorkflowsRequest::default()).await.unwrap().into_inner();
     assert_eq!(page.workflows.len(), 1);
 }
+
+#[tokio::test]
+async fn bad_projects_and_signals_name_every_field_at_once() {
+    use consort_proto::project::CreateProjectRequest;
+    use consort_proto::signal::RaiseSignalRequest;
+
+    let mesh = Mesh::start().await;
+    let client = mesh.client();
+    client.apply("name: plain\nsteps: [{id: a, set: 1}]").await.unwrap();
+    let signal = RaiseSignalRequest {
+        r#type: "quality issue".into(),
+        urgency: 9,
+        project: "shop".into(),
+        agent: "no such name!".into(),
+        ..Default::default()
+    };
+    let refused = client.signals().raise_signal(signal).await.unwrap_err();
+    assert_eq!(fields(&refused), ["type", "title", "agent", "project", "urgency"]);
+    let project = CreateProjectRequest { project_id: "a b".into(), ..Default::default() };
+    let refused = client.projects().create_project(project).await.unwrap_err();
+    assert_eq!(fields(&refused), ["project_id", "title"]);
+    let of_nothing = RaiseSignalRequest {
+        r#type: "QUALITY_ISSUE".into(),
+        title: "red".into(),
+        project: "namespaces/default/projects/nothing".into(),
+        ..Default::default()
+    };
+    assert_eq!(client.signals().raise_signal(of_nothing).await.unwrap_err().code(), Code::NotFound);
+    let good = |id: &str, title: &str| CreateProjectRequest {
+        project_id: id.into(),
+        title: title.into(),
+        request_id: "r1".into(),
+        ..Default::default()
+    };
+    let first = client.projects().create_project(good("shop", "Shop")).await.unwrap().into_inner();
+    let again = client.projects().create_project(good("shop", "Shop")).await.unwrap().into_inner();
+    assert_eq!(first.uid, again.uid);
+    let other = client.projects().create_project(good("shop", "Another")).await.unwrap_err();
+    assert_eq!((other.code(), refusal(&other).as_str()), (Code::AlreadyExists, "REQUEST_ID_REUSED"));
+    let taken = CreateProjectRequest { request_id: String::new(), ..good("shop", "Shop") };
+    let taken = client.projects().create_project(taken).await.unwrap_err();
+    assert_eq!((taken.code(), refusal(&taken).as_str()), (Code::AlreadyExists, "PROJECT_EXISTS"));
+    still_well(&client).await;
+}

@@ -19,15 +19,14 @@ pub(crate) struct Projects(pub(crate) Arc<Context>);
 impl Projects {
     async fn create(&self, request: wire::CreateProjectRequest) -> Result<wire::Project, Error> {
         let namespace = names::parent("parent", &request.parent)?;
+        req::all([
+            req::check_id(&request.request_id),
+            req::maybe_name("project_id", &request.project_id),
+            req::some_text("title", &request.title, 200, "give the project a name that people know it by"),
+            req::text("created_by", &request.created_by, 200),
+            req::labels(request.labels.clone()).map(drop),
+        ])?;
         let request_id = req::id(&request)?;
-        if !request.project_id.is_empty() {
-            req::check_name("project_id", &request.project_id)?;
-        }
-        if request.title.trim().is_empty() {
-            return Err(Error::bad_field("title", "is empty; give the project a name that people know it by"));
-        }
-        req::text("title", &request.title, 200)?;
-        req::text("created_by", &request.created_by, 200)?;
         let create = CreateProject {
             namespace,
             id: (!request.project_id.is_empty()).then(|| request.project_id.as_str().into()),

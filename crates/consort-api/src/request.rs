@@ -96,6 +96,25 @@ pub(crate) fn id<M: Mutation>(request: &M) -> Result<Option<RequestId>, Error> {
     Ok(Some(RequestId { id, fingerprint: *digest.first_chunk().expect("32 bytes have a first 16") }))
 }
 
+/// Every bad field of several checks at once.
+pub(crate) fn all<const N: usize>(checks: [Result<(), Error>; N]) -> Result<(), Error> {
+    let wrong: Vec<Violation> = checks.into_iter().filter_map(Result::err).flat_map(|error| error.violations).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(Error::bad_fields(wrong)) }
+}
+
+/// Checks that a text says something and has at most `limit` characters.
+pub(crate) fn some_text(field: &str, value: &str, limit: usize, fix: &str) -> Result<(), Error> {
+    if value.trim().is_empty() {
+        return Err(Error::bad_field(field, format!("is empty; {fix}")));
+    }
+    text(field, value, limit)
+}
+
+/// Checks that a text is an id, or absent.
+pub(crate) fn maybe_name(field: &str, value: &str) -> Result<(), Error> {
+    if value.is_empty() { Ok(()) } else { check_name(field, value) }
+}
+
 /// Checks a `request_id`: at most 128 characters.
 pub(crate) fn check_id(id: &str) -> Result<(), Error> {
     text("request_id", id, 128)

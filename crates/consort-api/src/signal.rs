@@ -23,20 +23,18 @@ pub(crate) struct Signals(pub(crate) Arc<Context>);
 impl Signals {
     async fn raise(&self, request: wire::RaiseSignalRequest) -> Result<wire::Signal, Error> {
         let namespace = names::parent("parent", &request.parent)?;
+        req::all([
+            req::check_id(&request.request_id),
+            kind("type", &request.r#type),
+            req::some_text("title", &request.title, 200, "say in a line what was noticed"),
+            req::text("source", &request.source, 200),
+            description(&request.description),
+            req::maybe_name("agent", &request.agent),
+            project_filter(&request.project, &namespace).map(drop),
+            urgency(request.urgency).map(drop),
+            impact(request.impact).map(drop),
+        ])?;
         let request_id = req::id(&request)?;
-        kind("type", &request.r#type)?;
-        if request.title.trim().is_empty() {
-            return Err(Error::bad_field("title", "is empty; say in a line what was noticed"));
-        }
-        req::text("title", &request.title, 200)?;
-        req::text("source", &request.source, 200)?;
-        if request.description.len() > DESCRIPTION {
-            let found = request.description.len();
-            return Err(Error::bad_field("description", format!("has {found} bytes; give at most {DESCRIPTION}")));
-        }
-        if !request.agent.is_empty() {
-            req::check_name("agent", &request.agent)?;
-        }
         let project = project_filter(&request.project, &namespace)?;
         let (urgency, impact) = (urgency(request.urgency)?, impact(request.impact)?);
         let signal = Signal {
@@ -78,6 +76,13 @@ impl Signals {
         let (signals, next_page_token) = paging::page(&list, size, &views, convert::signal, place);
         Ok(wire::ListSignalsResponse { signals, next_page_token })
     }
+}
+
+fn description(given: &str) -> Result<(), Error> {
+    if given.len() <= DESCRIPTION {
+        return Ok(());
+    }
+    Err(Error::bad_field("description", format!("has {} bytes; give at most {DESCRIPTION}", given.len())))
 }
 
 fn of_row(row: &SignalRow) -> Vec<u8> {

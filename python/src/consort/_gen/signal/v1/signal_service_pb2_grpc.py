@@ -28,11 +28,11 @@ if _version_not_supported:
 class SignalServiceStub:
     """Takes signals through their pipeline.
 
-    Whoever notices something raises a signal. It is recorded (SIGNAL.DETECTED), classified by type, urgency and impact
+    Whoever notices something raises a signal. It is recorded (SIGNAL.DETECTED) and then, in one commit, classified by type, urgency and impact
     (SIGNAL.CLASSIFIED), routed (SIGNAL.ROUTED) and acted on (SIGNAL.ACTED), each step an event in the log that names the one before
     as its cause. Routing looks at the newest revisions of the namespace's workflows: each with a matching `on: signal` is
     started. If none matches, the agent that the signal names gets it as a task, and if it names none, a person is asked. Whatever
-    the route, the action is a run, so nothing is lost and everything is on record. All of this is one commit.
+    the route, the action is a run, so nothing is lost and everything is on record.
 
     This is about signals to the mesh; a signal to one run is OrchestratorService.SignalRun.
     """
@@ -63,11 +63,11 @@ class SignalServiceStub:
 class SignalServiceServicer:
     """Takes signals through their pipeline.
 
-    Whoever notices something raises a signal. It is recorded (SIGNAL.DETECTED), classified by type, urgency and impact
+    Whoever notices something raises a signal. It is recorded (SIGNAL.DETECTED) and then, in one commit, classified by type, urgency and impact
     (SIGNAL.CLASSIFIED), routed (SIGNAL.ROUTED) and acted on (SIGNAL.ACTED), each step an event in the log that names the one before
     as its cause. Routing looks at the newest revisions of the namespace's workflows: each with a matching `on: signal` is
     started. If none matches, the agent that the signal names gets it as a task, and if it names none, a person is asked. Whatever
-    the route, the action is a run, so nothing is lost and everything is on record. All of this is one commit.
+    the route, the action is a run, so nothing is lost and everything is on record.
 
     This is about signals to the mesh; a signal to one run is OrchestratorService.SignalRun.
     """
@@ -122,11 +122,11 @@ def add_SignalServiceServicer_to_server(servicer, server):
 class SignalService:
     """Takes signals through their pipeline.
 
-    Whoever notices something raises a signal. It is recorded (SIGNAL.DETECTED), classified by type, urgency and impact
+    Whoever notices something raises a signal. It is recorded (SIGNAL.DETECTED) and then, in one commit, classified by type, urgency and impact
     (SIGNAL.CLASSIFIED), routed (SIGNAL.ROUTED) and acted on (SIGNAL.ACTED), each step an event in the log that names the one before
     as its cause. Routing looks at the newest revisions of the namespace's workflows: each with a matching `on: signal` is
     started. If none matches, the agent that the signal names gets it as a task, and if it names none, a person is asked. Whatever
-    the route, the action is a run, so nothing is lost and everything is on record. All of this is one commit.
+    the route, the action is a run, so nothing is lost and everything is on record.
 
     This is about signals to the mesh; a signal to one run is OrchestratorService.SignalRun.
     """

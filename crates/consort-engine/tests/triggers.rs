@@ -305,6 +305,48 @@ async fn a_step_can_raise_a_signal() {
     mesh.stop().await;
 }
 
+#[tokio::test]
+async fn an_emitted_event_that_breaks_its_contract_fails_the_step_and_is_a_dead_letter() {
+    let mesh = Mesh::in_memory().await;
+    mesh.apply("name: bad\nsteps: [{id: a, emit: {type: ORDER.VALIDATED, payload: {order: 1}}}]").await;
+    let run = mesh.run("bad", json!({})).await;
+    assert!(run.error.unwrap().message.contains("order_id"));
+    // It is on disk before the failure is.
+    let letters = mesh.store.dead_letters("default", None, 10).await.unwrap();
+    assert!(letters.len() == 1 && letters[0].reason.contains("order_id"), "{letters:?}");
+    assert!(events_of(&mesh, "ORDER.").is_empty());
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn a_schedule_that_fires_again_cancels_its_last_run_if_it_says_so() {
+    let mesh = after_hours("last", "cancel", "wait: {signal: go}", 2).await;
+    let first = until_live(&mesh).await;
+    let mesh = mesh.shut().await;
+    let marks = mesh.marks("schedule/", "", 1).await.unwrap();
+    let mut state: Value = serde_json::from_str(marks[0].value.as_deref().unwrap()).unwrap();
+    state["last"] = (state["last"].as_i64().unwrap() - 3_600_000).into();
+    mesh.set_marks(&[Mark { value: Some(state.to_string()), ..marks[0].clone() }]).await.unwrap();
+    let mesh = Mesh::over(mesh, Options::default()).await;
+    assert_eq!(mesh.end_of(first).await.state, RunState::Cancelled);
+    let second = until_live(&mesh).await;
+    assert_ne!(first, second);
+    mesh.stop().await;
+}
+
+/// The live run of the hourly workflow, once there is one.
+async fn until_live(mesh: &Mesh) -> consort_core::RunId {
+    let patience = tokio::time::Instant::now() + WAIT;
+    loop {
+        let live = runs_of(mesh, "hourly").await.into_iter().find(|row| !row.state.is_over());
+        if let Some(row) = live {
+            return row.id;
+        }
+        assert!(tokio::time::Instant::now() < patience, "no run is live");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
 const HOURLY: &str = r#"
 name: hourly
 on: {schedule: {cron: "@hourly", catch_up: CATCH_UP, overlap: OVERLAP, inputs: {at: "${{ schedule.time }}"}}}

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use consort_core::Error;
 use consort_core::event::{Published, Record, chain};
 use consort_core::ids::RunId;
-use consort_core::ports::{Batch, Conflict, LogRow, RunRow, RunUpdate, Snapshot, StoreError, StoredRequest};
+use consort_core::ports::{
+    Batch, Conflict, LogRow, ProjectState, RunRow, RunUpdate, Snapshot, StoreError, StoredRequest,
+};
 use tokio::sync::oneshot;
 
 use super::messages::{AckDue, Outcome, Reply, ReplyTo, To};
@@ -17,6 +19,9 @@ use crate::types::{Ack, LeaseRef};
 /// Events after which a snapshot is worth its bytes. Beyond that the distance grows with the history, so that the snapshots
 /// of a long run cost no more than its events.
 const SNAPSHOT_EVENTS: u64 = 256;
+
+/// Closed projects that are remembered: longer than any start can be under way.
+const MAX_CLOSED: usize = 100_000;
 
 /// Events that wait to be published.
 pub(super) struct Publishing {
@@ -58,6 +63,12 @@ impl Ledger {
             self.act(batch, sealed);
             return;
         }
+        // Letters first: their ids follow from their events, so that burying them again changes nothing.
+        if !self.refused.is_empty()
+            && let Err(error) = self.store.bury(&std::mem::take(&mut self.refused)).await
+        {
+            return self.undo(error, sealed).await;
+        }
         match self.store.commit(&batch).await {
             Ok(()) => {
                 self.position += batch.log.len() as u64;
@@ -90,7 +101,7 @@ impl Ledger {
         self.keys.clear();
         self.redo.clear();
         self.names.clear();
-        self.bury();
+        self.remember_closed(&batch);
         for Reply { run, to, .. } in std::mem::take(&mut self.replies) {
             let view = run.and_then(|run| self.hot.get(&run)).map(|hot| Box::new(view(hot)));
             let _ = to.send(Ok(Outcome::Done(view)));
@@ -157,17 +168,13 @@ impl Ledger {
         }
     }
 
-    /// Keeps events that broke their contract, beside the ledger: the run's history tells of each already.
-    fn bury(&mut self) {
-        if self.refused.is_empty() {
-            return;
+    /// A start that has seen a project open may still come.
+    fn remember_closed(&mut self, batch: &Batch) {
+        let closed = batch.projects.iter().filter(|row| row.state != ProjectState::Active);
+        self.closed.extend(closed.map(|row| (row.namespace.clone(), row.id.clone())));
+        if self.closed.len() > MAX_CLOSED {
+            self.closed.clear();
         }
-        let (store, letters) = (Arc::clone(&self.store), std::mem::take(&mut self.refused));
-        tokio::spawn(async move {
-            if let Err(error) = store.bury(&letters).await {
-                tracing::warn!(%error, letters = letters.len(), "events that broke their contract could not be kept");
-            }
-        });
     }
 
     /// Tells who waits for a run that is over, and lets go of runs that need no memory.

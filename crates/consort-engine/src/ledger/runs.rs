@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use consort_core::event::{Entry, Fact, Parent, RunStarted};
 use consort_core::ids::{RunId, StepKey};
-use consort_core::ports::{AgentNews, ProjectState, Said};
+use consort_core::ports::{AgentNews, ProjectRow, ProjectState, Said};
 use consort_core::run::{Command, Run, RunState, StepState, Transition};
 use consort_core::workflow::Workflow;
 use consort_core::{Error, Kind};
@@ -19,9 +19,6 @@ use crate::types::{Cancel, LeaseRef, TaskOutcome};
 /// Tokens of one batch. A token is the position of the batch in the log times this, plus a number: it only grows, over restarts
 /// too, and needs no counter on disk.
 const TOKENS: u64 = 1 << 20;
-
-/// Closed projects that are remembered: longer than any start can be under way.
-const MAX_CLOSED: usize = 100_000;
 
 /// A project that takes no more runs.
 pub(crate) fn project_closed(id: &str) -> Error {
@@ -77,7 +74,7 @@ impl Ledger {
             return;
         }
         if let Some(project) = &started.project
-            && self.closed.contains(&(started.namespace.clone(), project.id.clone()))
+            && self.is_closed(&started.namespace, &project.id)
         {
             let _ = reply.send(Err(project_closed(&project.id)));
             return;
@@ -112,17 +109,20 @@ impl Ledger {
             let _ = reply.send(Err(Error::new(Kind::ResourceExhausted, "TOO_MANY_RUNS", text)));
             return;
         }
+        // A run may have begun since somebody looked.
+        for row in projects.iter().filter(|row| row.state == ProjectState::Completed) {
+            if self.is_closed(&row.namespace, &row.id) || self.has_live_run(&row.namespace, &row.id) {
+                let text = format!("project `{}` has just changed; look at it again", row.id);
+                let _ = reply.send(Err(Error::precondition("RUNS_LIVE", text)));
+                return;
+            }
+        }
         let project = names().next();
         self.names.extend(names());
         for (id, started, definition) in starts {
             if let Err(error) = self.begin(id, definition, started) {
                 tracing::error!(run = %id, %error, "a run could not begin; please report this");
             }
-        }
-        let closed = projects.iter().filter(|row| row.state != ProjectState::Active);
-        self.closed.extend(closed.map(|row| (row.namespace.clone(), row.id.clone())));
-        if self.closed.len() > MAX_CLOSED {
-            self.closed.clear();
         }
         self.extra.extend(events);
         self.batch.new_projects.extend(new_projects);
@@ -132,6 +132,19 @@ impl Ledger {
         let key = request.as_ref().map(|request| request.key);
         self.batch.requests.extend(request);
         self.replies.push(Reply { run: None, key, project, to: reply });
+    }
+
+    /// Whether a project takes no more runs, on disk or with this batch.
+    fn is_closed(&self, namespace: &Arc<str>, id: &Arc<str>) -> bool {
+        let closing =
+            |row: &ProjectRow| row.namespace == *namespace && row.id == *id && row.state != ProjectState::Active;
+        self.closed.contains(&(namespace.clone(), id.clone())) || self.batch.projects.iter().any(closing)
+    }
+
+    /// Whether a run of a project is in memory and not over; whoever asks has looked at those that are not in memory.
+    fn has_live_run(&self, namespace: &Arc<str>, id: &Arc<str>) -> bool {
+        let of = |run: &Run| run.namespace() == namespace && run.project().is_some_and(|project| project.id == *id);
+        self.hot.values().any(|hot| !hot.run.state().is_over() && of(&hot.run))
     }
 
     /// Takes a request key for this batch; false if another request of this batch has it.

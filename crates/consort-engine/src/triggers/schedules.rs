@@ -113,7 +113,8 @@ impl Loop {
                 }
                 if let Err(error) = self.look_at(&name).await {
                     tracing::warn!(schedule = name, %error, "a schedule could not fire; trying again");
-                    tokio::time::sleep(LOOK).await;
+                    // A stop does not wait for this.
+                    let _ = tokio::time::timeout(LOOK, stop.cancelled()).await;
                     self.reread(&name).await;
                 }
             }

@@ -68,6 +68,13 @@ impl Mesh {
         self.service.await.unwrap();
     }
 
+    /// Stops, and gives the store back.
+    pub(crate) async fn shut(self) -> Arc<dyn Store> {
+        let store = Arc::clone(&self.store);
+        self.stop().await;
+        store
+    }
+
     pub(crate) async fn apply(&self, source: &str) {
         self.engine.apply_workflow("default", source, "test", false, None).await.unwrap();
     }

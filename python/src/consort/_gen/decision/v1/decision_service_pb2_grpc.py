@@ -28,7 +28,8 @@ if _version_not_supported:
 class DecisionServiceStub:
     """Lists, shows and answers decisions.
 
-    A `decide` step opens a decision and its run waits: the wait costs no worker, survives restarts, and ends when the
+    A `decide` step opens a decision; so does a step that must be clarified before it begins, and a worker that asks in the middle
+    of its task (kind CLARIFICATION). The run waits: the wait costs no worker, survives restarts, and ends when the
     decision is answered, when its deadline passes (its default is then recorded as the answer, or the step fails
     if there is no default), or when the run is cancelled.
     """
@@ -64,7 +65,8 @@ class DecisionServiceStub:
 class DecisionServiceServicer:
     """Lists, shows and answers decisions.
 
-    A `decide` step opens a decision and its run waits: the wait costs no worker, survives restarts, and ends when the
+    A `decide` step opens a decision; so does a step that must be clarified before it begins, and a worker that asks in the middle
+    of its task (kind CLARIFICATION). The run waits: the wait costs no worker, survives restarts, and ends when the
     decision is answered, when its deadline passes (its default is then recorded as the answer, or the step fails
     if there is no default), or when the run is cancelled.
     """
@@ -135,7 +137,8 @@ def add_DecisionServiceServicer_to_server(servicer, server):
 class DecisionService:
     """Lists, shows and answers decisions.
 
-    A `decide` step opens a decision and its run waits: the wait costs no worker, survives restarts, and ends when the
+    A `decide` step opens a decision; so does a step that must be clarified before it begins, and a worker that asks in the middle
+    of its task (kind CLARIFICATION). The run waits: the wait costs no worker, survives restarts, and ends when the
     decision is answered, when its deadline passes (its default is then recorded as the answer, or the step fails
     if there is no default), or when the run is cancelled.
     """

@@ -39,7 +39,7 @@ pub struct Conflict {
 }
 
 /// Everything that must become true together. A store applies a batch in one transaction, durably, or not at all.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// Position in the log of the first row of `log`; the rest follow without a gap.
     pub first_position: u64,
@@ -278,8 +278,8 @@ pub struct DecisionQuery {
 /// Keeps runs: the log, and what is derived from it.
 #[async_trait]
 pub trait RunStore: Send + Sync + 'static {
-    /// Writes a batch, durably and in one transaction.
-    async fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+    /// Writes a batch, durably and in one transaction. It is written to its end even if the caller stops waiting.
+    async fn commit(&self, batch: Arc<Batch>) -> Result<(), StoreError>;
     /// Position of the last row of the log; 0 if it is empty.
     async fn last_position(&self) -> Result<u64, StoreError>;
     /// Rows of the log after a position, in order, with their positions; at most `limit`. An empty `namespace` means all.

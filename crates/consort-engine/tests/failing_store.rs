@@ -32,7 +32,7 @@ type Answer<T> = Result<T, StoreError>;
 
 #[async_trait]
 impl RunStore for FailingStore {
-    async fn commit(&self, batch: &Batch) -> Answer<()> {
+    async fn commit(&self, batch: Arc<Batch>) -> Answer<()> {
         match self.commits.fetch_add(1, Ordering::SeqCst) % 7 {
             3 => Err(StoreError::Unavailable("planted: the disk is full".into())),
             5 => {

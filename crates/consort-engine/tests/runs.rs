@@ -448,7 +448,7 @@ async fn a_parent_hears_of_a_child_that_ended_before_a_crash() {
         let log = vec![consort_core::ports::LogRow::Run(record)];
         let batch =
             consort_core::ports::Batch { first_position, log, updated, wake: vec![(run.id, 1)], ..Default::default() };
-        mesh_store.commit(&batch).await.unwrap();
+        mesh_store.commit(batch.into()).await.unwrap();
         mesh.crash(Options::default()).await
     };
     assert_eq!(output(&mesh.end_of(run.id).await), json!("done"));

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use consort_core::event::{Record, chain};
@@ -32,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         while begun.elapsed() < MEASURED {
             let batch = batch(store.last_position().await? + 1, size);
             let before = Instant::now();
-            store.commit(&batch).await?;
+            store.commit(Arc::new(batch)).await?;
             times.push(before.elapsed());
         }
         let busy = times.iter().sum::<Duration>().as_secs_f64();

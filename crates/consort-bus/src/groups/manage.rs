@@ -107,7 +107,7 @@ impl Groups {
         }
         let marks = vec![Mark { name: name.mark(), value: None }];
         let requests: Vec<StoredRequest> = request.iter().cloned().collect();
-        match self.inner.store.commit(&Batch { requests, marks, ..Batch::default() }).await {
+        match self.inner.store.commit(Batch { requests, marks, ..Batch::default() }.into()).await {
             Err(StoreError::Conflict(Conflict { requests, .. })) if !requests.is_empty() => {
                 let mine = request.expect("only a request can collide");
                 requests.iter().try_for_each(|theirs| repeated(&mine, theirs))

@@ -58,7 +58,7 @@ impl Mesh {
     pub(crate) async fn append(&self, log: Vec<LogRow>) {
         let first_position = self.bus.end() + 1;
         let rows: Arc<[LogRow]> = log.clone().into();
-        self.store.commit(&Batch { first_position, log, ..Batch::default() }).await.unwrap();
+        self.store.commit(Batch { first_position, log, ..Batch::default() }.into()).await.unwrap();
         self.bus.committed(first_position, rows);
     }
 

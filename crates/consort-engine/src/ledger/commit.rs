@@ -69,10 +69,11 @@ impl Ledger {
         {
             return self.undo(error, sealed).await;
         }
-        match self.store.commit(&batch).await {
+        let batch = Arc::new(batch);
+        match self.store.commit(Arc::clone(&batch)).await {
             Ok(()) => {
                 self.position += batch.log.len() as u64;
-                self.act(batch, sealed);
+                self.act(Arc::unwrap_or_clone(batch), sealed);
             }
             Err(error) => self.undo(error, sealed).await,
         }

@@ -1,5 +1,7 @@
 //! Reading runs.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use consort_core::event::Record;
 use consort_core::ids::{Millis, RunId};
@@ -13,11 +15,11 @@ use crate::files;
 
 #[async_trait]
 impl RunStore for MemoryStore {
-    async fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+    async fn commit(&self, batch: Arc<Batch>) -> Result<(), StoreError> {
         for (blob, bytes) in &batch.blobs {
             files::check(blob, bytes)?;
         }
-        self.state().commit(batch)
+        self.state().commit(&batch)
     }
 
     async fn last_position(&self) -> Result<u64, StoreError> {

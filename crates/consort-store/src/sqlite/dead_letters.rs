@@ -1,49 +1,16 @@
 //! Events that could not be accepted or delivered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use consort_core::ports::{DeadLetter, DeadLetterStore, Mark, StoreError};
+use rusqlite::{CachedStatement, Connection, params};
 use uuid::Uuid;
 
-use super::SqliteStore;
-use super::commit::fetch;
+use super::{SqliteStore, marks};
 use super::rows::{self, dead_letter_columns, failed};
 use super::runs::read;
-use super::statements::{Bulk, Values};
-
-/// How dead letters are kept, found by id, changed and removed.
-pub(super) struct Letters {
-    bury: Bulk,
-    find: Bulk,
-    restate: Bulk,
-    exhume: Bulk,
-}
-
-impl Letters {
-    pub(super) fn new() -> Letters {
-        Letters {
-            // Burying twice is what a sender does that did not hear of the first time.
-            bury: Bulk::new(concat!("INSERT OR IGNORE INTO dead_letters (", dead_letter_columns!(), ") VALUES"), 9, ""),
-            find: Bulk::new(
-                concat!("SELECT ", dead_letter_columns!(), " FROM (VALUES"),
-                2,
-                ") AS v JOIN dead_letters ON namespace = v.column1 AND id = v.column2",
-            ),
-            restate: Bulk::new(
-                "UPDATE dead_letters SET reason = v.column3 FROM (VALUES",
-                3,
-                ") AS v WHERE namespace = v.column1 AND id = v.column2",
-            ),
-            // By rowid, because SQLite looks a list of pairs up by reading the whole table.
-            exhume: Bulk::new(
-                "DELETE FROM dead_letters WHERE rowid IN (SELECT d.rowid FROM (VALUES",
-                2,
-                ") AS v JOIN dead_letters AS d ON d.namespace = v.column1 AND d.id = v.column2)",
-            ),
-        }
-    }
-}
+use super::writer::cached;
 
 #[async_trait]
 impl DeadLetterStore for SqliteStore {
@@ -51,7 +18,18 @@ impl DeadLetterStore for SqliteStore {
         if letters.is_empty() {
             return Ok(());
         }
-        self.write(self.letters.bury.statements(letters, add_letter)).await.map(drop)
+        let letters = letters.to_vec();
+        // Burying twice is what a sender does that did not hear of the first time.
+        let sql = concat!(
+            "INSERT OR IGNORE INTO dead_letters (",
+            dead_letter_columns!(),
+            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+        );
+        let bury = move |connection: &Connection| {
+            let mut insert = cached(connection, sql)?;
+            letters.iter().try_for_each(|letter| add_letter(&mut insert, letter))
+        };
+        self.writer.transaction(bury).await
     }
 
     async fn dead_letters(
@@ -71,31 +49,48 @@ impl DeadLetterStore for SqliteStore {
     }
 
     async fn dead_letters_of(&self, namespace: &str, ids: &[Uuid]) -> Result<Vec<DeadLetter>, StoreError> {
-        let lookups = self.letters.find.statements(&once(ids), |id, values| add_key(values, namespace, *id));
-        read(&fetch(&self.readers, lookups).await?, rows::dead_letter)
+        let mut found = Vec::new();
+        for id in once(ids) {
+            let query = sqlx::query(concat!(
+                "SELECT ",
+                dead_letter_columns!(),
+                " FROM dead_letters WHERE namespace = ?1 AND id = ?2"
+            ));
+            let row = query.bind(namespace).bind(id.as_bytes().as_slice()).fetch_optional(&self.readers).await;
+            found.extend(row.map_err(failed)?);
+        }
+        read(&found, rows::dead_letter)
     }
 
     async fn exhume(&self, namespace: &str, ids: &[Uuid], marks: &[Mark]) -> Result<(), StoreError> {
         if ids.is_empty() && marks.is_empty() {
             return Ok(());
         }
-        let mut all = self.letters.exhume.statements(&once(ids), |id, values| add_key(values, namespace, *id));
-        all.extend(self.tables.marks.statements(marks));
-        self.write(all).await.map(drop)
+        let (namespace, ids, marks) = (namespace.to_owned(), ids.to_vec(), marks.to_vec());
+        let exhume = move |connection: &Connection| {
+            let mut delete = cached(connection, "DELETE FROM dead_letters WHERE namespace = ?1 AND id = ?2")?;
+            for id in &ids {
+                delete.execute(params![namespace, id.as_bytes().as_slice()])?;
+            }
+            marks::write(connection, &marks)
+        };
+        self.writer.transaction(exhume).await
     }
 
     async fn restate(&self, namespace: &str, reasons: &[(Uuid, String)]) -> Result<(), StoreError> {
         if reasons.is_empty() {
             return Ok(());
         }
-        // One statement changes a letter once: its last reason counts.
-        let reasons: BTreeMap<Uuid, &str> = reasons.iter().map(|(id, reason)| (*id, reason.as_str())).collect();
-        let reasons: Vec<(Uuid, &str)> = reasons.into_iter().collect();
-        let statements = self.letters.restate.statements(&reasons, |(id, reason), values| {
-            add_key(values, namespace, *id);
-            values.add(*reason);
-        });
-        self.write(statements).await.map(drop)
+        let (namespace, reasons) = (namespace.to_owned(), reasons.to_vec());
+        let restate = move |connection: &Connection| {
+            let sql = "UPDATE dead_letters SET reason = ?3 WHERE namespace = ?1 AND id = ?2";
+            let mut update = cached(connection, sql)?;
+            for (id, reason) in &reasons {
+                update.execute(params![namespace, id.as_bytes().as_slice(), reason])?;
+            }
+            Ok(())
+        };
+        self.writer.transaction(restate).await
     }
 }
 
@@ -104,19 +99,17 @@ fn once(ids: &[Uuid]) -> Vec<Uuid> {
     ids.iter().copied().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn add_key(values: &mut Values, namespace: &str, id: Uuid) {
-    values.add(namespace);
-    values.add(id.as_bytes().as_slice());
-}
-
-fn add_letter(letter: &DeadLetter, values: &mut Values) {
-    values.add(letter.id.as_bytes().as_slice());
-    values.add(letter.namespace.clone());
-    values.add(letter.event.as_str());
-    values.add(letter.reason.as_str());
-    values.add(letter.at);
-    values.add(letter.group.clone());
-    values.add(i64::from(letter.attempts));
-    values.add(letter.place.map(|(position, _)| position as i64));
-    values.add(letter.place.map(|(_, number)| i64::from(number)));
+fn add_letter(insert: &mut CachedStatement<'_>, letter: &DeadLetter) -> rusqlite::Result<()> {
+    let row = params![
+        letter.id.as_bytes().as_slice(),
+        letter.namespace,
+        letter.event,
+        letter.reason,
+        letter.at,
+        letter.group,
+        letter.attempts,
+        letter.place.map(|(position, _)| position as i64),
+        letter.place.map(|(_, number)| number)
+    ];
+    insert.execute(row).map(drop)
 }

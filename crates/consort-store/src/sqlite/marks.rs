@@ -1,42 +1,29 @@
 //! Places that loops must find again.
 
-use std::collections::HashSet;
-
 use async_trait::async_trait;
 use consort_core::ports::{Mark, MarkStore, StoreError};
+use rusqlite::{Connection, params};
 use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
 use super::rows::{failed, get};
 use super::runs::read;
-use super::statements::{Bulk, Statement};
+use super::writer::cached;
 
-/// How marks are set and removed.
-pub(super) struct Marks {
-    set: Bulk,
-    remove: Bulk,
-}
-
-impl Marks {
-    pub(super) fn new() -> Marks {
-        Marks {
-            set: Bulk::new("INSERT OR REPLACE INTO marks (name, value) VALUES", 2, ""),
-            remove: Bulk::new("DELETE FROM marks WHERE name IN (VALUES", 1, ")"),
+/// Writes marks, inside a transaction. The last mark of a name counts.
+pub(super) fn write(connection: &Connection, marks: &[Mark]) -> rusqlite::Result<()> {
+    for mark in marks {
+        match &mark.value {
+            Some(value) => {
+                let mut set = cached(connection, "INSERT OR REPLACE INTO marks (name, value) VALUES (?1, ?2)")?;
+                set.execute(params![mark.name, value])?;
+            }
+            None => {
+                cached(connection, "DELETE FROM marks WHERE name = ?1")?.execute([&mark.name])?;
+            }
         }
     }
-
-    /// The last mark of a name counts.
-    pub(super) fn statements(&self, marks: &[Mark]) -> Vec<Statement> {
-        let mut seen = HashSet::new();
-        let newest = marks.iter().rev().filter(|mark| seen.insert(mark.name.as_str()));
-        let (set, remove): (Vec<&Mark>, Vec<&Mark>) = newest.partition(|mark| mark.value.is_some());
-        let mut all = self.set.statements(&set, |mark, values| {
-            values.add(mark.name.as_str());
-            values.add(mark.value.as_deref());
-        });
-        all.extend(self.remove.statements(&remove, |mark, values| values.add(mark.name.as_str())));
-        all
-    }
+    Ok(())
 }
 
 #[async_trait]
@@ -56,7 +43,8 @@ impl MarkStore for SqliteStore {
         if marks.is_empty() {
             return Ok(());
         }
-        self.write(self.tables.marks.statements(marks)).await.map(drop)
+        let marks = marks.to_vec();
+        self.writer.transaction(move |connection| write(connection, &marks)).await
     }
 }
 

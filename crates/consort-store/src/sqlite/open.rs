@@ -4,20 +4,15 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use consort_core::ports::StoreError;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqlSafeStr};
-use tokio::sync::Mutex;
 
 use super::SqliteStore;
-use super::commit::Taken;
-use super::dead_letters::Letters;
 use super::rows::failed;
-use super::tables::Tables;
 use super::writer::Writer;
 use crate::files::{BlobFiles, sync_folder};
 
@@ -28,22 +23,22 @@ const MIGRATIONS: [(i64, &str, &str); 2] = [
 ];
 
 /// How long a connection waits for a lock, and a reader for a connection.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Readers that stay open at most; each is a thread.
 const READERS: u32 = 4;
 
 /// Pages in the write-ahead log before a commit moves them into the database: 16 MiB, so that few commits pay for it.
-const CHECKPOINT_PAGES: &str = "4096";
+pub(super) const CHECKPOINT_PAGES: i64 = 4_096;
 
 /// The write-ahead log shrinks to this after a burst.
-const WAL_LIMIT_BYTES: &str = "67108864";
+pub(super) const WAL_LIMIT_BYTES: i64 = 64 << 20;
 
-/// Prepared statements that a connection keeps: those of every table in every size, and as many single ones.
-const STATEMENTS: usize = 256;
+/// Prepared statements that a reader keeps.
+const STATEMENTS: usize = 64;
 
 /// Negative numbers are KiB.
-const WRITER_CACHE: &str = "-16384";
+pub(super) const WRITER_CACHE: i64 = -16_384;
 const READER_CACHE: &str = "-1024";
 
 /// Why a data folder cannot be used.
@@ -102,17 +97,12 @@ impl SqliteStore {
             .disable_statement_logging();
 
         refuse_newer(folder, options.clone().read_only(true)).await?;
-        let writing = options
-            .clone()
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-            .pragma("journal_size_limit", WAL_LIMIT_BYTES)
-            .pragma("cache_size", WRITER_CACHE)
-            .thread_name(|_| "store-writer".into());
-        let mut connection = writing.connect().await.map_err(|e| database(failed(e)))?;
+        // Sets the mode of the file, and goes: the writer has a connection of its own.
+        let migrating = options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+        let mut connection = migrating.connect().await.map_err(|e| database(failed(e)))?;
         let migrated = migrator().run_direct(None, &mut connection, false).await;
         migrated.map_err(|e| database(StoreError::Corrupt(format!("a migration failed: {e}"))))?;
+        connection.close().await.map_err(|e| database(failed(e)))?;
 
         let reading = options
             .read_only(true)
@@ -124,9 +114,9 @@ impl SqliteStore {
             .idle_timeout(Duration::from_secs(60))
             .test_before_acquire(false)
             .connect_lazy_with(reading);
-        let writer = Arc::new(Mutex::new(Writer::new(writing, connection, lock)));
-        let (tables, taken, letters) = (Tables::new(), Taken::new(), Letters::new());
-        Ok(SqliteStore { writer, readers, blobs, tables, taken, letters })
+        let writer = Writer::start(folder.join("consort.db"), lock);
+        let writer = writer.map_err(|source| OpenError::Folder { path: folder.to_owned(), source })?;
+        Ok(SqliteStore { writer, readers, blobs })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Reading runs.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use consort_core::event::Record;
 use consort_core::ids::{Millis, RunId};
@@ -8,18 +10,19 @@ use consort_core::ports::{
     StoredRun,
 };
 use consort_core::run::RunState;
+use rusqlite::Connection;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use super::SqliteStore;
 use super::rows::{self, failed, get, log_columns, number, run_columns};
-use super::statements::Statement;
 use super::tables::{kind_name, state_name};
+use super::writer::cached;
 
 #[async_trait]
 impl RunStore for SqliteStore {
-    async fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+    async fn commit(&self, batch: Arc<Batch>) -> Result<(), StoreError> {
         self.commit_batch(batch).await
     }
 
@@ -101,11 +104,8 @@ impl RunStore for SqliteStore {
 
     async fn forget_requests(&self, before: Millis, limit: u32) -> Result<u64, StoreError> {
         let sql = "DELETE FROM requests WHERE key IN (SELECT key FROM requests WHERE at < ?1 ORDER BY at LIMIT ?2)";
-        let forget = Statement::new(sql, |values| {
-            values.add(before);
-            values.add(i64::from(limit));
-        });
-        Ok(self.write(vec![forget]).await?.changed)
+        let forget = move |connection: &Connection| cached(connection, sql)?.execute([before, limit.into()]);
+        Ok(self.writer.transaction(forget).await? as u64)
     }
 
     async fn decision(&self, id: Uuid) -> Result<Option<DecisionRow>, StoreError> {

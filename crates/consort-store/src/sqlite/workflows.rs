@@ -3,10 +3,12 @@
 use async_trait::async_trait;
 use consort_core::ports::{StoreError, WorkflowRow, WorkflowStore};
 
+use rusqlite::{Connection, params};
+
 use super::SqliteStore;
 use super::rows::{self, failed, workflow_columns};
 use super::runs::read;
-use super::statements::Statement;
+use super::writer::cached;
 
 #[async_trait]
 impl WorkflowStore for SqliteStore {
@@ -16,27 +18,24 @@ impl WorkflowStore for SqliteStore {
                 coalesce((SELECT max(revision) FROM workflows WHERE namespace = ?1 AND id = ?2), 0) + 1, ?3, ?4, ?5, ?6, ?7 \
             WHERE NOT EXISTS (SELECT 1 FROM workflows WHERE namespace = ?1 AND id = ?2 AND digest = ?4 AND deleted = 0 \
                 AND revision = (SELECT max(revision) FROM workflows WHERE namespace = ?1 AND id = ?2))";
-        let newest = concat!(
-            "SELECT ",
-            workflow_columns!(),
-            " FROM workflows WHERE namespace = ?1 AND id = ?2 ORDER BY revision DESC LIMIT 1"
-        );
-        let insert = Statement::new(insert, |values| {
-            values.add(row.namespace.clone());
-            values.add(row.id.clone());
-            values.add(row.source.as_str());
-            values.add(row.digest.as_str());
-            values.add(row.created_at);
-            values.add(row.created_by.as_str());
-            values.add(row.triggers);
-        });
-        let newest = Statement::new(newest, |values| {
-            values.add(row.namespace.clone());
-            values.add(row.id.clone());
-        });
-        let done = self.write(vec![insert, newest]).await?;
-        let stored = done.rows.last().ok_or_else(|| StoreError::Corrupt("an applied workflow is not there".into()))?;
-        rows::workflow(stored)
+        let new = row.clone();
+        let insert = move |connection: &Connection| {
+            let row = params![
+                new.namespace,
+                new.id,
+                new.source,
+                new.digest,
+                new.created_at,
+                new.created_by,
+                new.triggers
+            ];
+            cached(connection, insert)?.execute(row)?;
+            let newest = "SELECT max(revision) FROM workflows WHERE namespace = ?1 AND id = ?2";
+            cached(connection, newest)?.query_row([&new.namespace, &new.id], |row| row.get::<_, i64>(0))
+        };
+        let revision = self.writer.transaction(insert).await? as u64;
+        let stored = self.workflow(&row.namespace, &row.id, Some(revision)).await?;
+        stored.ok_or_else(|| StoreError::Corrupt("an applied workflow is not there".into()))
     }
 
     async fn workflow(
@@ -110,10 +109,8 @@ impl WorkflowStore for SqliteStore {
     async fn delete(&self, namespace: &str, id: &str) -> Result<bool, StoreError> {
         let sql = "UPDATE workflows SET deleted = 1 WHERE namespace = ?1 AND id = ?2 AND deleted = 0 \
             AND revision = (SELECT max(revision) FROM workflows WHERE namespace = ?1 AND id = ?2)";
-        let delete = Statement::new(sql, |values| {
-            values.add(namespace);
-            values.add(id);
-        });
-        Ok(self.write(vec![delete]).await?.changed > 0)
+        let names = [namespace.to_owned(), id.to_owned()];
+        let delete = move |connection: &Connection| cached(connection, sql)?.execute(names);
+        Ok(self.writer.transaction(delete).await? > 0)
     }
 }

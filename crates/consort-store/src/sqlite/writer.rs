@@ -1,15 +1,25 @@
-//! The one connection that writes.
+//! The thread that writes, and the one connection it has.
+//!
+//! A batch crosses to the thread once and its outcome crosses back once, whatever number of rows it has; on the thread a row
+//! costs a bind and a step of a statement that stays prepared.
 
 use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use consort_core::ports::StoreError;
-use futures::TryStreamExt;
-use sqlx::error::DatabaseError;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
-use sqlx::{ConnectOptions, Connection, Either, Executor};
+use rusqlite::ffi;
+use rusqlite::{CachedStatement, Connection, OpenFlags};
+use tokio::sync::{mpsc, oneshot};
 
-use super::rows::{failed, number};
-use super::statements::Statement;
+use super::open::{CHECKPOINT_PAGES, PATIENCE, WAL_LIMIT_BYTES, WRITER_CACHE};
+
+/// Work that waits for the thread; who has more waits for a place.
+const QUEUE: usize = 64;
+
+/// Prepared statements that the connection keeps: all there are.
+const STATEMENTS: usize = 64;
 
 /// Why a transaction was rolled back.
 pub(super) enum Refused {
@@ -19,6 +29,19 @@ pub(super) enum Refused {
     Gap { last_position: u64 },
     /// Anything else.
     Failed(StoreError),
+}
+
+impl From<rusqlite::Error> for Refused {
+    fn from(error: rusqlite::Error) -> Self {
+        let code = error.sqlite_error().map_or(0, |error| error.extended_code);
+        match code {
+            ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_UNIQUE => Refused::Taken(error.to_string()),
+            _ => Refused::Failed(match code & 0xff {
+                ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB => StoreError::Corrupt(error.to_string()),
+                _ => StoreError::Unavailable(error.to_string()),
+            }),
+        }
+    }
 }
 
 impl From<StoreError> for Refused {
@@ -37,122 +60,174 @@ impl From<Refused> for StoreError {
     }
 }
 
-/// What a transaction did.
-#[derive(Default)]
-pub(super) struct Done {
-    /// Rows that changed.
-    pub(super) changed: u64,
-    /// Rows that were asked for.
-    pub(super) rows: Vec<SqliteRow>,
-}
+type Job = Box<dyn FnOnce(&mut Desk) + Send>;
 
-/// Owns the writing connection and the lock of the data folder, so that the lock outlives every transaction.
+/// A handle of the thread. The lock of the data folder stays with the thread, so that it outlives every transaction.
 pub(super) struct Writer {
-    options: SqliteConnectOptions,
-    /// Absent after an error that leaves its transaction in doubt, until the next use opens a new one.
-    connection: Option<SqliteConnection>,
-    /// Position of the last row of the log, if known.
-    last_position: Option<u64>,
-    /// The lock of the data folder; absent once closed.
-    lock: Option<File>,
+    /// Absent once closed.
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Writer {
-    pub(super) fn new(options: SqliteConnectOptions, connection: SqliteConnection, lock: File) -> Writer {
-        Writer { options, connection: Some(connection), last_position: None, lock: Some(lock) }
+    /// Starts the thread, which opens the database with its first transaction.
+    pub(super) fn start(path: PathBuf, lock: File) -> std::io::Result<Writer> {
+        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        let work = move || {
+            let mut desk = Desk { path, connection: None, last_position: None };
+            while let Some(job) = queue.blocking_recv() {
+                job(&mut desk);
+            }
+            if let Some((_, error)) = desk.connection.take().and_then(|connection| connection.close().err()) {
+                tracing::warn!(%error, "the writing connection did not close cleanly");
+            }
+            drop(lock);
+        };
+        let thread = thread::Builder::new().name("store-writer".into()).spawn(work)?;
+        Ok(Writer { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
     }
 
+    /// Has work done on the thread. It is done to its end even if the caller stops waiting.
+    pub(super) async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Desk) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (done, outcome) = oneshot::channel();
+        let job: Job = Box::new(move |desk| drop(done.send(work(desk))));
+        let gone = || StoreError::Unavailable("the store is closed".into());
+        jobs.ok_or_else(gone)?.send(job).await.map_err(|_| gone())?;
+        outcome.await.map_err(|_| StoreError::Unavailable("the writing thread stopped in the middle".into()))
+    }
+
+    /// Runs work in one durable transaction: all or nothing.
+    pub(super) async fn transaction<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.with(|desk| desk.transaction(work)).await?.map_err(StoreError::from)
+    }
+
+    /// Waits for what is queued, closes the connection for good and gives the folder free.
+    pub(super) async fn close(&self) {
+        drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && !matches!(tokio::task::spawn_blocking(move || thread.join()).await, Ok(Ok(())))
+        {
+            tracing::error!("the writing thread has panicked; please report this");
+        }
+    }
+}
+
+/// What the thread works with.
+pub(super) struct Desk {
+    path: PathBuf,
+    /// Absent after an error that leaves its transaction in doubt, until the next use opens a new one.
+    connection: Option<Connection>,
+    /// Position of the last row of the log, if known.
+    last_position: Option<u64>,
+}
+
+impl Desk {
     /// Runs a transaction that adds rows to the log.
-    pub(super) async fn append(
+    pub(super) fn append(
         &mut self,
         first_position: u64,
         rows: u64,
-        statements: Vec<Statement>,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<()>,
     ) -> Result<(), Refused> {
         if rows == 0 {
-            return self.transaction(statements).await.map(drop);
+            return self.transaction(work);
         }
-        let last_position = match self.last_position {
+        let last_position = match self.last_position.take() {
             Some(known) => known,
-            None => self.read_last_position().await?,
+            None => self.read_last_position()?,
         };
-        self.last_position = Some(last_position);
         if first_position != last_position + 1 {
+            self.last_position = Some(last_position);
             return Err(Refused::Gap { last_position });
         }
-        self.last_position = None;
-        self.transaction(statements).await?;
+        self.transaction(work)?;
         self.last_position = Some(last_position + rows);
         Ok(())
     }
 
-    /// Runs statements in one durable transaction: all or nothing.
-    pub(super) async fn transaction(&mut self, statements: Vec<Statement>) -> Result<Done, Refused> {
-        let mut connection = self.take().await?;
-        match apply(&mut connection, statements).await {
+    /// Runs work in one durable transaction: all or nothing.
+    pub(super) fn transaction<T>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Refused> {
+        let connection = self.take()?;
+        let done = step(&connection, "BEGIN IMMEDIATE").and_then(|()| {
+            let done = work(&connection)?;
+            step(&connection, "COMMIT")?;
+            Ok(done)
+        });
+        match done {
             Ok(done) => {
                 self.connection = Some(connection);
                 Ok(done)
             }
             Err(error) => {
-                let taken = is_constraint(&error);
+                let refused = Refused::from(error);
                 // After a failed write SQLite may have rolled back by itself, and then a ROLLBACK fails. A connection is
                 // used again only if its state is certain.
-                let rolled_back = sqlx::query("ROLLBACK").execute(&mut connection).await.is_ok();
-                if taken && rolled_back {
+                let rolled_back = step(&connection, "ROLLBACK").is_ok();
+                if rolled_back && matches!(refused, Refused::Taken(_)) {
                     self.connection = Some(connection);
-                } else if let Err(error) = connection.close().await {
+                } else if let Err((_, error)) = connection.close() {
                     tracing::warn!(%error, "the writing connection did not close cleanly");
                 }
-                Err(if taken { Refused::Taken(error.to_string()) } else { Refused::Failed(failed(error)) })
+                Err(refused)
             }
         }
     }
 
-    /// Closes the connection for good and gives the folder free.
-    pub(super) async fn close(&mut self) {
-        if let Some(connection) = self.connection.take()
-            && let Err(error) = connection.close().await
-        {
-            tracing::warn!(%error, "the writing connection did not close cleanly");
-        }
-        self.lock = None;
-    }
-
-    async fn read_last_position(&mut self) -> Result<u64, StoreError> {
-        let mut connection = self.take().await?;
-        let row = sqlx::query("SELECT coalesce(max(position), 0) FROM log").fetch_one(&mut connection).await;
+    /// Reads, outside any transaction.
+    pub(super) fn read<T>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let connection = self.take()?;
+        let read = work(&connection);
         self.connection = Some(connection);
-        number(&row.map_err(failed)?, 0)
+        read
     }
 
-    async fn take(&mut self) -> Result<SqliteConnection, StoreError> {
-        if self.lock.is_none() {
-            return Err(StoreError::Unavailable("the store is closed".into()));
-        }
+    fn read_last_position(&mut self) -> Result<u64, StoreError> {
+        self.read(|connection| {
+            let read = connection.query_row("SELECT coalesce(max(position), 0) FROM log", [], |row| row.get::<_, i64>(0));
+            Ok(read.map_err(Refused::from)? as u64)
+        })
+    }
+
+    fn take(&mut self) -> Result<Connection, StoreError> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => self.options.connect().await.map_err(failed),
+            None => Ok(open(&self.path).map_err(Refused::from)?),
         }
     }
 }
 
-async fn apply(connection: &mut SqliteConnection, statements: Vec<Statement>) -> Result<Done, sqlx::Error> {
-    let mut done = Done::default();
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-    for Statement { sql, values } in statements {
-        let mut results = connection.fetch_many(sqlx::query_with(sql, values.0));
-        while let Some(result) = results.try_next().await? {
-            match result {
-                Either::Left(result) => done.changed += result.rows_affected(),
-                Either::Right(row) => done.rows.push(row),
-            }
-        }
-    }
-    sqlx::query("COMMIT").execute(&mut *connection).await?;
-    Ok(done)
+fn open(path: &PathBuf) -> rusqlite::Result<Connection> {
+    // No mutex inside SQLite: one thread has it.
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(PATIENCE)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_LIMIT_BYTES)?;
+    connection.pragma_update(None, "cache_size", WRITER_CACHE)?;
+    Ok(connection)
 }
 
-fn is_constraint(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(DatabaseError::is_unique_violation)
+/// Runs a statement that has no values and gives no rows.
+fn step(connection: &Connection, sql: &'static str) -> rusqlite::Result<()> {
+    cached(connection, sql)?.execute([]).map(drop)
+}
+
+/// A statement that stays prepared.
+pub(super) fn cached<'c>(connection: &'c Connection, sql: &'static str) -> rusqlite::Result<CachedStatement<'c>> {
+    connection.prepare_cached(sql)
 }

@@ -228,7 +228,7 @@ pub(crate) async fn append(store: &dyn Store, log: Vec<LogRow>) -> Result<(), St
 /// Commits a batch behind what is there.
 pub(crate) async fn commit(store: &dyn Store, batch: Batch) -> Result<(), StoreError> {
     let first_position = store.last_position().await? + 1;
-    store.commit(&Batch { first_position, ..batch }).await
+    store.commit(Batch { first_position, ..batch }.into()).await
 }
 
 /// Commits a run's first record of one event together with its row.

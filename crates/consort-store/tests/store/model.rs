@@ -217,8 +217,8 @@ async fn agree(doings: Vec<Doing>) {
     let disk = SqliteStore::open(folder.path()).await.unwrap();
     let memory = MemoryStore::new();
     for doing in doings {
-        let batch = batch(&memory, &doing).await;
-        assert_eq!(answer(disk.commit(&batch).await), answer(memory.commit(&batch).await), "{doing:?}");
+        let batch = std::sync::Arc::new(batch(&memory, &doing).await);
+        assert_eq!(answer(disk.commit(batch.clone()).await), answer(memory.commit(batch).await), "{doing:?}");
         if let Some((before, limit)) = doing.forget {
             let forgotten = memory.forget_requests(before, limit).await.unwrap();
             assert_eq!(disk.forget_requests(before, limit).await.unwrap(), forgotten);

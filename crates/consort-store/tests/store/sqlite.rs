@@ -79,7 +79,7 @@ async fn everything_is_there_after_reopening() {
 
 async fn commit_published(store: &SqliteStore) -> Result<(), StoreError> {
     let log = vec![LogRow::Published(published("default", 1))];
-    store.commit(&Batch { first_position: 6, log, ..Batch::default() }).await
+    store.commit(Batch { first_position: 6, log, ..Batch::default() }.into()).await
 }
 
 #[tokio::test]
@@ -221,7 +221,7 @@ async fn a_caller_who_goes_away_leaves_nothing_half_done() {
             ..Batch::default()
         };
         // Each goes away a little later than the one before.
-        let mut commit = store.commit(&batch);
+        let mut commit = store.commit(batch.into());
         for _ in 0..number {
             if futures::poll!(&mut commit).is_ready() {
                 break;

@@ -105,7 +105,7 @@ pub(super) async fn a_taken_project_is_refused_by_name(store: &dyn Store) {
     append(store, vec![LogRow::Published(published("default", 1))]).await.unwrap();
     let log = vec![LogRow::Published(published("default", 2))];
     let late = Batch { first_position: 1, log, new_projects: again(), requests: requests.clone(), ..Batch::default() };
-    let both = conflict(store.commit(&late).await);
+    let both = conflict(store.commit(late.into()).await);
     assert_eq!((both.projects.len(), both.requests), (2, requests));
 }
 
@@ -125,7 +125,7 @@ pub(super) async fn a_gap_in_positions_is_refused(store: &dyn Store) {
     begin(store, run_row(1)).await;
     for first_position in [1, 3] {
         let log = vec![LogRow::Published(published("default", 1))];
-        match store.commit(&Batch { first_position, log, ..Batch::default() }).await {
+        match store.commit(Batch { first_position, log, ..Batch::default() }.into()).await {
             Err(StoreError::Corrupt(message)) => {
                 assert!(message.contains("ends at position 1"), "{message}");
                 assert!(message.contains(&format!("begins at {first_position}")), "{message}");

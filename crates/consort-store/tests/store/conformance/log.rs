@@ -53,7 +53,7 @@ pub(super) async fn a_namespace_sees_its_own_rows(store: &dyn Store) {
 }
 
 pub(super) async fn an_empty_batch_changes_nothing(store: &dyn Store) {
-    store.commit(&Batch { first_position: 41, ..Batch::default() }).await.unwrap();
+    store.commit(Batch { first_position: 41, ..Batch::default() }.into()).await.unwrap();
     assert_eq!(store.last_position().await.unwrap(), 0);
 }
 

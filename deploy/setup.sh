@@ -65,6 +65,8 @@ system_packages() {
     local missing=()
     c_compiler_works || missing+=(gcc libc6-dev)
     command -v make >/dev/null || missing+=(make)
+    # Counts instructions; the regression guard of speed needs it.
+    if [[ "$mode" == dev ]] && ! command -v valgrind >/dev/null; then missing+=(valgrind); fi
     if [[ -z "$python" ]] && ! command -v python3 >/dev/null; then
         missing+=(python3 python3-venv)
     elif [[ -n "$python" ]] && ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then

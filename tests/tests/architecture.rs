@@ -28,12 +28,20 @@ const LICENCES: [&str; 11] = [
 const FORBIDDEN: [(&str, &[&str], &str); 4] = [
     (
         "consort-core",
-        &["tonic", "prost", "sqlx", "tokio", "futures", "rand", "tracing"],
+        &["tonic", "prost", "sqlx", "rusqlite", "tokio", "futures", "rand", "tracing"],
         "the domain knows no wire, no database, no runtime, and rolls no dice",
     ),
-    ("consort-engine", &["tonic", "prost", "sqlx", "hyper", "tower", "http"], "the engine speaks through ports"),
+    (
+        "consort-engine",
+        &["tonic", "prost", "sqlx", "rusqlite", "hyper", "tower", "http"],
+        "the engine speaks through ports",
+    ),
     ("consort-store", &["tonic", "prost", "hyper", "tower", "http"], "a store knows nothing of the wire"),
-    ("consort-bus", &["tonic", "prost", "sqlx", "hyper", "tower"], "the bus carries facts, not messages of the wire"),
+    (
+        "consort-bus",
+        &["tonic", "prost", "sqlx", "rusqlite", "hyper", "tower"],
+        "the bus carries facts, not messages of the wire",
+    ),
 ];
 
 /// A package as `cargo metadata` tells it.

@@ -7,10 +7,10 @@ use consort_core::ports::{DeadLetter, DeadLetterStore, Mark, StoreError};
 use rusqlite::{CachedStatement, Connection, params};
 use uuid::Uuid;
 
-use super::{SqliteStore, marks};
 use super::rows::{self, dead_letter_columns, failed};
 use super::runs::read;
 use super::writer::cached;
+use super::{SqliteStore, marks};
 
 #[async_trait]
 impl DeadLetterStore for SqliteStore {

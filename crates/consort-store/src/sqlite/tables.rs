@@ -25,8 +25,10 @@ pub(super) fn write(connection: &Connection, batch: &Batch) -> Written {
         }
     }
     all(&batch.created, add_run, || {
-        to("INSERT INTO runs (id, namespace, workflow, revision, state, created_at, updated_at, ended_at, wake_at, parent, \
-            labels, error, project) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")
+        to(
+            "INSERT INTO runs (id, namespace, workflow, revision, state, created_at, updated_at, ended_at, wake_at, parent, \
+            labels, error, project) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        )
     })?;
     all(&batch.updated, add_update, || {
         to("UPDATE runs SET state = ?2, updated_at = ?3, ended_at = ?4, wake_at = ?5, error = ?6 WHERE id = ?1")
@@ -34,9 +36,7 @@ pub(super) fn write(connection: &Connection, batch: &Batch) -> Written {
     let wake = |update: &mut CachedStatement<'_>, (run, at): &(consort_core::RunId, i64)| {
         update.execute(params![run.0.as_bytes().as_slice(), at]).map(drop)
     };
-    all(&batch.wake, wake, || {
-        to("UPDATE runs SET wake_at = ?2 WHERE id = ?1 AND (wake_at IS NULL OR wake_at > ?2)")
-    })?;
+    all(&batch.wake, wake, || to("UPDATE runs SET wake_at = ?2 WHERE id = ?1 AND (wake_at IS NULL OR wake_at > ?2)"))?;
     all(&batch.snapshots, add_snapshot, || {
         to("INSERT OR REPLACE INTO snapshots (run, sequence, hash, body) VALUES (?1, ?2, ?3, ?4)")
     })?;

@@ -20,15 +20,8 @@ impl WorkflowStore for SqliteStore {
                 AND revision = (SELECT max(revision) FROM workflows WHERE namespace = ?1 AND id = ?2))";
         let new = row.clone();
         let insert = move |connection: &Connection| {
-            let row = params![
-                new.namespace,
-                new.id,
-                new.source,
-                new.digest,
-                new.created_at,
-                new.created_by,
-                new.triggers
-            ];
+            let row =
+                params![new.namespace, new.id, new.source, new.digest, new.created_at, new.created_by, new.triggers];
             cached(connection, insert)?.execute(row)?;
             let newest = "SELECT max(revision) FROM workflows WHERE namespace = ?1 AND id = ?2";
             cached(connection, newest)?.query_row([&new.namespace, &new.id], |row| row.get::<_, i64>(0))

@@ -185,10 +185,7 @@ impl Desk {
     }
 
     /// Reads, outside any transaction.
-    pub(super) fn read<T>(
-        &mut self,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    pub(super) fn read<T>(&mut self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let connection = self.take()?;
         let read = work(&connection);
         self.connection = Some(connection);
@@ -197,7 +194,8 @@ impl Desk {
 
     fn read_last_position(&mut self) -> Result<u64, StoreError> {
         self.read(|connection| {
-            let read = connection.query_row("SELECT coalesce(max(position), 0) FROM log", [], |row| row.get::<_, i64>(0));
+            let read =
+                connection.query_row("SELECT coalesce(max(position), 0) FROM log", [], |row| row.get::<_, i64>(0));
             Ok(read.map_err(Refused::from)? as u64)
         })
     }
@@ -212,7 +210,8 @@ impl Desk {
 
 fn open(path: &PathBuf) -> rusqlite::Result<Connection> {
     // No mutex inside SQLite: one thread has it.
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(PATIENCE)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "synchronous", "FULL")?;

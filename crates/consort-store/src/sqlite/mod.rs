@@ -5,6 +5,7 @@
 //! connections read (sqlx), and never wait for the writer.
 
 mod blobs;
+mod checkpoint;
 mod commit;
 mod dead_letters;
 mod integrity;

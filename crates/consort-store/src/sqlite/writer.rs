@@ -13,6 +13,7 @@ use rusqlite::ffi;
 use rusqlite::{CachedStatement, Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
+use super::checkpoint::Checkpointer;
 use super::open::{CHECKPOINT_PAGES, PATIENCE, WAL_LIMIT_BYTES, WRITER_CACHE};
 
 /// Work that waits for the thread; who has more waits for a place.
@@ -72,12 +73,15 @@ pub(super) struct Writer {
 impl Writer {
     /// Starts the thread, which opens the database with its first transaction.
     pub(super) fn start(path: PathBuf, lock: File) -> std::io::Result<Writer> {
+        let checkpointer = Checkpointer::start(&path)?;
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         let work = move || {
-            let mut desk = Desk { path, connection: None, last_position: None };
+            let mut desk = Desk { path, connection: None, last_position: None, checkpointer };
             while let Some(job) = queue.blocking_recv() {
                 job(&mut desk);
             }
+            // Before the writer's connection: the last one that closes moves what is left of the write-ahead log.
+            drop(desk.checkpointer);
             if let Some((_, error)) = desk.connection.take().and_then(|connection| connection.close().err()) {
                 tracing::warn!(%error, "the writing connection did not close cleanly");
             }
@@ -127,6 +131,7 @@ pub(super) struct Desk {
     connection: Option<Connection>,
     /// Position of the last row of the log, if known.
     last_position: Option<u64>,
+    checkpointer: Checkpointer,
 }
 
 impl Desk {
@@ -167,6 +172,7 @@ impl Desk {
         match done {
             Ok(done) => {
                 self.connection = Some(connection);
+                self.checkpointer.committed();
                 Ok(done)
             }
             Err(error) => {

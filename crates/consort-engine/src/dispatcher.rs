@@ -352,7 +352,11 @@ impl Dispatcher {
 
     /// Workers that have not been heard since a time.
     pub(crate) fn silent_since(&self, then: Millis) -> Vec<WorkerId> {
-        self.workers.iter().filter(|(_, w)| w.last_heard < then).map(|(id, _)| *id).collect()
+        let silent = self.workers.iter().filter(|(_, w)| w.last_heard < then);
+        let mut silent: Vec<WorkerId> = silent.map(|(id, _)| *id).collect();
+        // In the order in which they came: what follows must not depend on how a map is laid out.
+        silent.sort_unstable();
+        silent
     }
 
     /// Agents of a namespace, by id.

@@ -6,6 +6,7 @@
 
 mod definitions;
 mod dispatcher;
+mod environment;
 mod ledger;
 mod letters;
 mod loader;
@@ -29,6 +30,7 @@ use ledger::{Ledger, Message};
 use outbox::Outbox;
 use triggers::{Registry, Triggers, Waiting};
 
+pub use environment::{Environment, FailPoint, SystemEnvironment};
 pub use options::Options;
 pub use session::Session;
 pub use types::*;
@@ -129,6 +131,14 @@ impl Engine {
             *data = reference;
         }
         Ok(())
+    }
+
+    pub(crate) fn environment(&self) -> &Arc<dyn Environment> {
+        &self.inner.options.environment
+    }
+
+    pub(crate) fn now(&self) -> consort_core::Millis {
+        self.environment().now()
     }
 
     pub(crate) async fn tell(&self, message: Message) -> Result<(), Error> {

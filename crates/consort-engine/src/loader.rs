@@ -12,6 +12,7 @@ use consort_core::run::{Child, ChildOutcome, Needs, Run, RunState};
 use consort_core::workflow::Workflow;
 
 use crate::definitions::Definitions;
+use crate::environment::{Environment, beside};
 
 /// Largest blob that an expression may read.
 const MAX_BLOB: u64 = 256 * 1024 * 1024;
@@ -36,6 +37,7 @@ const PLAN: u64 = 0;
 pub(crate) struct Loader {
     pub store: Arc<dyn Store>,
     pub definitions: Arc<Definitions>,
+    pub environment: Arc<dyn Environment>,
 }
 
 /// What was fetched for a transition.
@@ -49,7 +51,11 @@ pub(crate) struct Fetched {
 
 impl Loader {
     pub(crate) fn of(engine: &crate::Engine) -> Loader {
-        Loader { store: Arc::clone(&engine.inner.store), definitions: Arc::clone(&engine.inner.definitions) }
+        Loader {
+            store: Arc::clone(&engine.inner.store),
+            definitions: Arc::clone(&engine.inner.definitions),
+            environment: Arc::clone(engine.environment()),
+        }
     }
 
     /// Rebuilds a run from its snapshot and history. `None` if there is no such run.
@@ -108,7 +114,7 @@ impl Loader {
         };
         let source = json.value().as_str().map(str::to_owned).ok_or_else(|| damaged("it is not a text".into()))?;
         // A large plan takes a while to check: not on a thread that others need.
-        let parsed = tokio::task::spawn_blocking(move || Workflow::parse(&source)).await;
+        let parsed = beside(&self.environment, move || Workflow::parse(&source)).await;
         let plan = parsed.map_err(|e| StoreError::Unavailable(e.to_string()))?;
         plan.map(Arc::new).map_err(|mistakes| damaged(mistakes.first().map(|m| m.message.clone()).unwrap_or_default()))
     }
@@ -145,7 +151,7 @@ impl Loader {
         let Some(bytes) = self.store.read(&blob.sha256, 0, blob.size as usize).await? else {
             return Ok(Err("it is not in the store".into()));
         };
-        let parsed = tokio::task::spawn_blocking(move || {
+        let parsed = beside(&self.environment, move || {
             let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
             Json::parse(text).map_err(|e| format!("it is not JSON: {e}"))
         });

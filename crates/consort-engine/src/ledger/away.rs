@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry as Place;
 use std::sync::Arc;
 
 use consort_core::event::LeaseLoss;
-use consort_core::ids::RunId;
+use consort_core::ids::{Millis, RunId};
 use consort_core::run::{Command, Needs};
 use consort_core::{Error, Kind};
 
@@ -12,6 +12,7 @@ use super::messages::{AckDue, Back, Message, To};
 use super::runs::{unavailable, wake_at};
 use super::{Hot, Ledger, MAX_PARKED, context};
 use crate::dispatcher::{Name, Ready};
+use crate::environment::beside;
 use crate::loader::{Fetched, Loaded};
 
 impl Ledger {
@@ -75,8 +76,9 @@ impl Ledger {
             let back = match fetched {
                 Ok(fetched) => {
                     // Large values take long to parse: not on a thread that others need.
-                    let work = move || evaluate(Box::new(hot), fetched, chance);
-                    match tokio::task::spawn_blocking(work).await {
+                    let now = loader.environment.now();
+                    let work = move || evaluate(Box::new(hot), fetched, now, chance);
+                    match beside(&loader.environment, work).await {
                         Ok(back) => back,
                         Err(error) => {
                             Back::Loaded(Err(consort_core::ports::StoreError::Unavailable(error.to_string())))
@@ -181,12 +183,12 @@ impl Ledger {
     }
 }
 
-fn evaluate(mut hot: Box<Hot>, fetched: Fetched, chance: f64) -> Back {
+fn evaluate(mut hot: Box<Hot>, fetched: Fetched, now: Millis, chance: f64) -> Back {
     let command = match &fetched.fault {
         Some(error) => Command::Fault { error: error.clone() },
         None => Command::Advance,
     };
-    let cx = context(super::now(), chance, &fetched.blobs, &fetched.workflows);
+    let cx = context(now, chance, &fetched.blobs, &fetched.workflows);
     let transition = hot.run.decide(command, &cx);
     Back::Evaluated(hot, Box::new(transition), fetched)
 }

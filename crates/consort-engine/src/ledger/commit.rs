@@ -14,6 +14,7 @@ use super::messages::{AckDue, Outcome, Reply, ReplyTo, To};
 use super::runs::{unavailable, wake_at};
 use super::view::view;
 use super::{COMMIT_RETRY, Hot, Ledger};
+use crate::environment::{FailPoint, pass};
 use crate::types::{Ack, LeaseRef};
 
 /// Events after which a snapshot is worth its bytes. Beyond that the distance grows with the history, so that the snapshots
@@ -69,8 +70,10 @@ impl Ledger {
         {
             return self.undo(error, sealed).await;
         }
+        pass(&self.options.environment, FailPoint::BeforeCommit);
         match self.store.commit(&batch).await {
             Ok(()) => {
+                pass(&self.options.environment, FailPoint::AfterCommit);
                 self.position += batch.log.len() as u64;
                 self.act(batch, sealed);
             }
@@ -129,6 +132,7 @@ impl Ledger {
     }
 
     fn send_to_workers(&mut self) {
+        pass(&self.options.environment, FailPoint::BeforeDispatch);
         // One lock and one wake-up per worker and kind, however many messages there are.
         let mut assignments = std::mem::take(&mut self.assignments).into_iter().peekable();
         while let Some((worker, first)) = assignments.next() {
@@ -141,11 +145,13 @@ impl Ledger {
                 outbox.put(|out| out.assignments.append(&mut more));
             }
         }
+        pass(&self.options.environment, FailPoint::AfterDispatch);
         for (worker, cancel) in std::mem::take(&mut self.cancels) {
             if let Some(outbox) = self.dispatcher.worker(worker).and_then(|w| w.outbox.clone()) {
                 outbox.put(|out| out.cancels.push(cancel));
             }
         }
+        pass(&self.options.environment, FailPoint::BeforeAck);
         let mut acks = std::mem::take(&mut self.acks).into_iter().peekable();
         while let Some(AckDue { to, lease, outcome }) = acks.next() {
             let worker = match to {
@@ -166,6 +172,7 @@ impl Ledger {
                 outbox.put(|out| out.acks.append(&mut batch));
             }
         }
+        pass(&self.options.environment, FailPoint::AfterAck);
     }
 
     /// A start that has seen a project open may still come.

@@ -158,7 +158,9 @@ impl Ledger {
         position: u64,
         triggers: TriggerTap,
     ) -> Ledger {
-        let loader = Loader { store: Arc::clone(&store), definitions };
+        let environment = Arc::clone(&options.environment);
+        let (now, rng) = (environment.now(), rand::SeedableRng::seed_from_u64(environment.seed()));
+        let loader = Loader { store: Arc::clone(&store), definitions, environment };
         let (own, own_inbox) = mpsc::unbounded_channel();
         Ledger {
             store,
@@ -178,8 +180,8 @@ impl Ledger {
             dispatcher: Dispatcher::default(),
             newest: HashMap::new(),
             no_blobs: HashMap::new(),
-            rng: rand::make_rng(),
-            now: now(),
+            rng,
+            now,
             next_look: 0,
             position,
             tokens: 0,
@@ -206,11 +208,11 @@ impl Ledger {
 
     /// Brings back every run that has work in hand. Runs that sleep longer stay where they are.
     pub(crate) async fn recover(&mut self) -> Result<u64, consort_core::ports::StoreError> {
-        let until = now() + HORIZON.as_millis() as Millis;
+        let until = self.options.environment.now() + HORIZON.as_millis() as Millis;
         let due = self.store.due(until, u32::MAX).await?;
         for id in &due {
             if let Some(loaded) = self.loader.load(*id).await? {
-                self.now = now();
+                self.now = self.options.environment.now();
                 self.adopt(loaded);
             }
         }
@@ -223,12 +225,12 @@ impl Ledger {
         let mut round = tokio::time::interval(ROUND);
         round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let (alarm, mut look) = (self.next_alarm(), false);
+            let (alarm, mut look) = (self.until_alarm(), false);
             tokio::select! {
                 biased;
                 Some(message) = self.own_inbox.recv() => queue.push(message),
                 n = self.inbox.recv_many(&mut queue, MAX_BATCH) => if n == 0 { break },
-                () = sleep_until(alarm) => {}
+                () = sleep(alarm) => {}
                 _ = round.tick() => look = true,
                 () = stop.cancelled() => {
                     self.inbox.close();
@@ -241,7 +243,7 @@ impl Ledger {
                     Err(_) => break,
                 }
             }
-            self.now = now().max(self.now);
+            self.now = self.options.environment.now().max(self.now);
             if look {
                 self.look_around();
             }
@@ -263,8 +265,9 @@ impl Ledger {
         }
     }
 
-    fn next_alarm(&self) -> Option<Millis> {
-        self.alarms.peek().map(|Reverse((at, _))| *at)
+    fn until_alarm(&self) -> Option<Duration> {
+        let Reverse((at, _)) = self.alarms.peek()?;
+        Some(Duration::from_millis((at - self.options.environment.now()).max(0) as u64))
     }
 
     fn ring_alarms(&mut self) {
@@ -298,15 +301,9 @@ impl Ledger {
     }
 }
 
-/// Milliseconds since the epoch, by the system's clock.
-pub(crate) fn now() -> Millis {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |d| d.as_millis() as Millis)
-}
-
-async fn sleep_until(at: Option<Millis>) {
-    match at {
-        Some(at) => tokio::time::sleep(Duration::from_millis((at - now()).max(0) as u64)).await,
+async fn sleep(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
         None => std::future::pending().await,
     }
 }

@@ -242,7 +242,7 @@ impl Ledger {
             self.begin_child(id, depth, &entries, child, definition);
         }
         for (event, reason) in refused {
-            self.refused.push(crate::letters::letter(&event, event.event_id, reason));
+            self.refused.push(crate::letters::letter(&event, event.event_id, reason, self.now));
         }
         for gone in revoked {
             let held = self.dispatcher.let_go(gone.token, self.now, Some(TaskOutcome::Cancelled));

@@ -19,6 +19,7 @@ use super::fire::{Fired, MAX_CHAIN, start};
 use super::registry::Triggered;
 use super::{TriggerFeed, signals};
 use crate::Engine;
+use crate::environment::{Environment, beside};
 use crate::ledger::{Act, Message, Outcome};
 use crate::letters::letter;
 use crate::loader::Loader;
@@ -222,8 +223,11 @@ impl Loop {
         };
         let payload = payload_of(&self.engine, &event).await?;
         let id = event.event_id;
+        let environment = Arc::clone(self.engine.environment());
         // Expressions may take a while: not on a thread that others need.
-        let evaluated = tokio::task::spawn_blocking(move || evaluate(&event, &payload, &matching, depth)).await;
+        let evaluated =
+            beside(self.engine.environment(), move || evaluate(&event, &payload, &matching, depth, &*environment))
+                .await;
         let (starts, refused) =
             evaluated.map_err(|_| Error::internal(format!("the triggers of event {id} could not be evaluated")))?;
         all.act.starts.extend(starts);
@@ -265,6 +269,7 @@ fn evaluate(
     payload: &Value,
     matching: &[Arc<Triggered>],
     depth: u32,
+    environment: &dyn Environment,
 ) -> (Vec<Start>, Vec<DeadLetter>) {
     let (mut starts, mut letters) = (Vec::new(), Vec::new());
     let fired = Fired::new(Local::Event, &view(event, payload));
@@ -283,6 +288,7 @@ fn evaluate(
             match inputs {
                 Ok(inputs) => {
                     starts.push(start(
+                        RunId(environment.new_id()),
                         triggered,
                         inputs,
                         Trigger::Event { event_id, event_type },
@@ -295,7 +301,12 @@ fn evaluate(
                     let workflow = &triggered.workflow;
                     tracing::warn!(%workflow, %event_id, why, "an event that matches a trigger starts nothing");
                     let what = Uuid::new_v5(&event_id, format!("{workflow}/{number}").as_bytes());
-                    letters.push(letter(event, what, format!("it starts no run of workflow `{workflow}`: {why}")));
+                    letters.push(letter(
+                        event,
+                        what,
+                        format!("it starts no run of workflow `{workflow}`: {why}"),
+                        environment.now(),
+                    ));
                 }
             }
         }

@@ -39,7 +39,7 @@ pub struct Conflict {
 }
 
 /// Everything that must become true together. A store applies a batch in one transaction, durably, or not at all.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// Position in the log of the first row of `log`; the rest follow without a gap.
     pub first_position: u64,

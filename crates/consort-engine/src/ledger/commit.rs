@@ -24,6 +24,9 @@ const SNAPSHOT_EVENTS: u64 = 256;
 /// Closed projects that are remembered: longer than any start can be under way.
 const MAX_CLOSED: usize = 100_000;
 
+/// Rows that are read at once after a commit that failed.
+const PAGE: u32 = 1_024;
+
 /// Events that wait to be published.
 pub(super) struct Publishing {
     events: Vec<Published>,
@@ -103,6 +106,9 @@ impl Ledger {
         self.tokens = 0;
         self.keys.clear();
         self.redo.clear();
+        for message in std::mem::take(&mut self.later) {
+            let _ = self.own.send(message);
+        }
         self.names.clear();
         self.remember_closed(&batch);
         for Reply { run, to, .. } in std::mem::take(&mut self.replies) {
@@ -217,7 +223,10 @@ impl Ledger {
     /// The commit failed: memory goes back to what the disk has.
     async fn undo(&mut self, error: StoreError, sealed: Vec<RunId>) {
         let conflict = match &error {
-            StoreError::Conflict(conflict) => Some(conflict),
+            StoreError::Conflict(conflict) => {
+                tracing::debug!(?conflict, "somebody else wrote first");
+                Some(conflict)
+            }
             other => {
                 tracing::error!(error = %other, "nothing could be written; trying again");
                 None
@@ -233,6 +242,7 @@ impl Ledger {
             // Runs that were to begin are looked for too, for the same reason.
             if self.hot.remove(&id).is_some() {
                 self.away.entry(id).or_default();
+                self.departed.entry(id).or_insert(self.turn);
                 self.send_for(id);
             }
         }
@@ -249,6 +259,7 @@ impl Ledger {
             }
         }
         let retry_later = conflict.is_none();
+        self.later.clear();
         self.cancels.clear();
         self.told.clear();
         self.fetches.clear();
@@ -258,15 +269,47 @@ impl Ledger {
         self.keys.clear();
         self.tokens = 0;
         if retry_later {
-            tokio::time::sleep(COMMIT_RETRY).await;
             // A commit whose answer was lost may be there after all.
-            match self.store.last_position().await {
-                Ok(position) => self.position = position,
-                Err(error) => tracing::error!(%error, "the end of the log cannot be read"),
-            }
+            self.unsure = true;
+            tokio::time::sleep(COMMIT_RETRY).await;
         }
         for message in std::mem::take(&mut self.redo) {
             let _ = self.own.send(message);
+        }
+    }
+}
+
+impl Ledger {
+    /// Finds the end of the log after a commit that failed, and tells of what is on disk although it did: followers and triggers
+    /// would pass over it. Nothing is decided before, for positions and tokens follow from the end. False if it cannot be read.
+    pub(super) async fn find_end(&mut self) -> bool {
+        let found = async {
+            let end = self.store.last_position().await?;
+            let mut written = Vec::new();
+            while self.position + (written.len() as u64) < end {
+                let page = self.store.log_after(self.position + written.len() as u64, "", PAGE).await?;
+                if page.is_empty() {
+                    break;
+                }
+                written.extend(page.into_iter().map(|(_, row)| row));
+            }
+            Ok::<_, StoreError>(written)
+        };
+        match found.await {
+            Ok(written) => {
+                let first_position = self.position + 1;
+                self.position += written.len() as u64;
+                self.unsure = false;
+                if !written.is_empty() {
+                    self.triggers.committed(first_position, &written);
+                    self.news.committed(first_position, Arc::from(written));
+                }
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the end of the log cannot be read; trying again");
+                false
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ mod view;
 mod workers;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,12 +106,13 @@ pub(crate) struct Ledger {
     loads: Arc<Semaphore>,
 
     hot: HashMap<RunId, Hot>,
-    /// Runs that are away, with what waits for them.
-    away: HashMap<RunId, Vec<Message>>,
+    /// Runs that are away, with what waits for them. Like the waiters in the order of their ids, so that callers are let go in an order
+    /// that can be repeated.
+    away: BTreeMap<RunId, Vec<Message>>,
     parked: usize,
     idle: VecDeque<RunId>,
     alarms: BinaryHeap<Reverse<(Millis, RunId)>>,
-    waiters: HashMap<RunId, Vec<oneshot::Sender<RunView>>>,
+    waiters: BTreeMap<RunId, Vec<oneshot::Sender<RunView>>>,
     dispatcher: Dispatcher,
     newest: HashMap<Arc<str>, HashMap<Arc<str>, Option<Child>>>,
     no_blobs: HashMap<Arc<str>, Json>,
@@ -120,6 +121,8 @@ pub(crate) struct Ledger {
     now: Millis,
     next_look: Millis,
     position: u64,
+    /// Whether a commit that failed may be on disk after all, so that `position` must be read again.
+    unsure: bool,
     tokens: u64,
     batch: Batch,
     touched: Vec<RunId>,
@@ -139,6 +142,12 @@ pub(crate) struct Ledger {
     /// Tells the triggers what they may want.
     triggers: TriggerTap,
     redo: Vec<Message>,
+    /// What follows for runs that are not in memory, once this batch is on disk.
+    later: Vec<Message>,
+    /// Runs that left memory with a commit that failed, and when.
+    departed: HashMap<RunId, u64>,
+    /// Times round the loop.
+    turn: u64,
     /// Leases of failed commits: if they are on record after all, they are taken back at once.
     unsent: HashMap<RunId, Vec<u64>>,
     keys: HashSet<[u8; 16]>,
@@ -172,11 +181,11 @@ impl Ledger {
             own_inbox,
             loads: Arc::new(Semaphore::new(MAX_LOADS)),
             hot: HashMap::new(),
-            away: HashMap::new(),
+            away: BTreeMap::new(),
             parked: 0,
             idle: VecDeque::new(),
             alarms: BinaryHeap::new(),
-            waiters: HashMap::new(),
+            waiters: BTreeMap::new(),
             dispatcher: Dispatcher::default(),
             newest: HashMap::new(),
             no_blobs: HashMap::new(),
@@ -184,6 +193,7 @@ impl Ledger {
             now,
             next_look: 0,
             position,
+            unsure: false,
             tokens: 0,
             batch: Batch::default(),
             touched: Vec::new(),
@@ -198,6 +208,9 @@ impl Ledger {
             closed: HashSet::new(),
             triggers,
             redo: Vec::new(),
+            later: Vec::new(),
+            departed: HashMap::new(),
+            turn: 0,
             unsent: HashMap::new(),
             keys: HashSet::new(),
             internal: VecDeque::new(),
@@ -225,6 +238,13 @@ impl Ledger {
         let mut round = tokio::time::interval(ROUND);
         round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            if self.unsure && !self.find_end().await {
+                if stop.is_cancelled() {
+                    break;
+                }
+                tokio::time::sleep(COMMIT_RETRY).await;
+                continue;
+            }
             let (alarm, mut look) = (self.until_alarm(), false);
             tokio::select! {
                 biased;
@@ -244,6 +264,7 @@ impl Ledger {
                 }
             }
             self.now = self.options.environment.now().max(self.now);
+            self.turn += 1;
             if look {
                 self.look_around();
             }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use consort_core::event::{Entry, Fact, Parent, RunStarted};
 use consort_core::ids::{RunId, StepKey};
 use consort_core::ports::{AgentNews, ProjectRow, ProjectState, Said};
-use consort_core::run::{Command, Run, RunState, StepState, Transition};
+use consort_core::run::{ChildOutcome, Command, Run, RunState, StepState, Transition};
 use consort_core::workflow::Workflow;
-use consort_core::{Error, Kind};
+use consort_core::{Data, Error, Kind};
 
 use super::messages::{Act, Change, Message, Reply, Start};
 use super::view::view;
@@ -32,6 +32,10 @@ impl Ledger {
             Message::Start(start) => self.start(*start),
             Message::Change(change) => self.change(*change),
             Message::Do(run, command) => self.on_run(run, Message::Do(run, command), |ledger, message| {
+                if let Message::Do(run, command @ Command::LoseLease { .. }) = &message {
+                    // Workers say it once; a commit that fails must not forget it.
+                    ledger.redo.push(Message::Do(*run, command.clone()));
+                }
                 if let Message::Do(run, command) = message
                     && let Some(command) = ledger.verified(run, command)
                 {
@@ -253,7 +257,8 @@ impl Ledger {
         }
         for child in orphans {
             let reason = "the run that waited for it is over".to_owned();
-            self.internal.push_back(Message::Do(child, Command::Cancel { reason }));
+            let at_once = self.hot.contains_key(&child);
+            self.follows(at_once, child, Command::Cancel { reason });
         }
         if let Some(hot) = self.hot.get_mut(&id) {
             let at = hot.run.times().1;
@@ -267,13 +272,24 @@ impl Ledger {
             && let (Some(parent), Some(hot)) = (parent, self.hot.get(&id))
             && let Some(outcome) = outcome(&hot.run)
         {
+            // A large output is held against a schema beside the ledger.
+            let large = matches!(outcome, ChildOutcome::Succeeded(Data::Blob(_)));
+            let at_once = self.hot.contains_key(&parent.run) && !large;
             let command = Command::ChildOver { step: parent.step, child: id, outcome };
-            self.internal.push_back(Message::Do(parent.run, command));
-            if !self.hot.contains_key(&parent.run) {
-                self.batch.wake.push((parent.run, self.now));
-            }
+            self.follows(at_once, parent.run, command);
         }
         self.set_alarm(id);
+    }
+
+    /// What follows for another run: at once, in this commit, or once this commit is on disk. Whoever is not in memory would learn of
+    /// it although the commit failed. After a crash it is found when the run is looked at.
+    fn follows(&mut self, at_once: bool, run: RunId, command: Command) {
+        if at_once {
+            self.internal.push_back(Message::Do(run, command));
+        } else {
+            self.batch.wake.push((run, self.now));
+            self.later.push(Message::Do(run, command));
+        }
     }
 
     /// What an event means for the dispatcher and for other runs.

@@ -51,7 +51,7 @@ impl Ledger {
     }
 
     fn attach(&mut self, hello: Hello, outbox: Arc<Outbox>, reply: oneshot::Sender<Attached>) {
-        let (id, replaced) = self.dispatcher.attach(hello, Arc::clone(&outbox), self.now);
+        let (id, replaced) = self.dispatcher.attach(hello, Arc::clone(&outbox), self.now, self.turn);
         if let Some(old) = replaced {
             self.lose_all(old, LeaseLoss::Replaced, "another session of this worker took its place");
         }

@@ -46,6 +46,8 @@ pub(super) struct Loop {
     saved: u64,
     /// Where the log ended when the server started: up to there it must be read.
     end: u64,
+    /// Whether rows that were handed over are not dealt with, so that the log must be read.
+    behind: bool,
 }
 
 /// What an event leads to.
@@ -63,16 +65,15 @@ impl Loop {
             engine.inner.store.set_marks(&[mark(end)]).await?;
             end
         };
-        Ok(Loop { engine, feed, position, saved: position, end })
+        Ok(Loop { engine, feed, position, saved: position, end, behind: position < end })
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut save = tokio::time::interval(SAVE);
         save.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut behind = self.position < self.end;
         loop {
-            if behind || self.feed.lagged.swap(false, Ordering::AcqRel) {
-                behind = !self.catch_up(&stop).await;
+            if self.behind || self.feed.lagged.swap(false, Ordering::AcqRel) {
+                self.behind = !self.catch_up(&stop).await;
             }
             let came = tokio::select! {
                 biased;
@@ -88,12 +89,12 @@ impl Loop {
             };
             // What was dropped before this came is dealt with first.
             if self.feed.lagged.swap(false, Ordering::AcqRel) {
-                behind = !self.catch_up(&stop).await;
+                self.behind = !self.catch_up(&stop).await;
                 continue;
             }
             let fresh: Vec<_> = came.rows.into_iter().filter(|(position, _)| *position > self.position).collect();
-            behind = !self.deal_with_all(&fresh, &stop).await;
-            if !behind {
+            self.behind = !self.deal_with_all(&fresh, &stop).await;
+            if !self.behind {
                 self.position = self.position.max(came.end);
             }
         }
@@ -249,7 +250,11 @@ impl Loop {
     /// Saves how far the loop is, if that changed.
     async fn save(&mut self) {
         let seen = self.feed.seen.load(Ordering::Acquire);
-        if self.feed.rows.is_empty() && !self.feed.lagged.load(Ordering::Acquire) && self.position >= self.end {
+        if !self.behind
+            && self.feed.rows.is_empty()
+            && !self.feed.lagged.load(Ordering::Acquire)
+            && self.position >= self.end
+        {
             self.position = self.position.max(seen);
         }
         if self.position == self.saved {

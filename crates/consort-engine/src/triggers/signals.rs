@@ -1,6 +1,6 @@
 //! Signals to the mesh: from what was detected to the runs that act on it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use consort_core::Error;
@@ -36,7 +36,7 @@ const FOR_PERSON: &str = r#"{"name":"signal","inputs":{"signal":{"type":"object"
 /// Callers that wait until their signals are routed.
 #[derive(Default)]
 pub(crate) struct Waiting {
-    callers: Mutex<HashMap<Uuid, oneshot::Sender<SignalRow>>>,
+    callers: Mutex<BTreeMap<Uuid, oneshot::Sender<SignalRow>>>,
 }
 
 impl Waiting {

@@ -173,6 +173,9 @@ fn closing() -> Error {
 pub(crate) fn store_error(error: &StoreError) -> Error {
     match error {
         StoreError::Corrupt(text) => Error::internal(text.clone()),
-        other => Error::unavailable(other.to_string(), std::time::Duration::from_millis(500)),
+        other => Error {
+            retry_after: Some(std::time::Duration::from_millis(500)),
+            ..Error::new(consort_core::Kind::Unavailable, "STORE_UNAVAILABLE", other.to_string())
+        },
     }
 }

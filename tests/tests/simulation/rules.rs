@@ -48,16 +48,6 @@ pub(crate) async fn check(world: &World, stored: &Stored) -> (Vec<String>, [u8; 
     let rows = world.store.log_after(0, "", u32::MAX).await.expect("memory can be read");
     let (mut log, mut whole) = (Log::default(), [0; 32]);
     for (position, row) in &rows {
-        if let Ok(path) = std::env::var("DUMP") {
-            use std::io::Write;
-            let mut f = std::fs::File::options().create(true).append(true).open(path).unwrap();
-            match row {
-                LogRow::Run(r) => {
-                    writeln!(f, "{position} {} {} {}", r.run, r.at, String::from_utf8_lossy(&r.body)).unwrap()
-                }
-                LogRow::Published(e) => writeln!(f, "{position} {e:?}").unwrap(),
-            }
-        }
         let digest = digest(row);
         log.rows.insert(*position, digest);
         whole = chain(&whole, &digest);
@@ -120,23 +110,7 @@ pub(crate) async fn check(world: &World, stored: &Stored) -> (Vec<String>, [u8; 
         problems.push(format!("of the minutes from {first} to {last} only {} started a run", log.by_time.len()));
     }
     for row in stored.rows.values().filter(|row| !row.state.is_over()) {
-        let facts = stored.records.get(&row.id).into_iter().flatten().flat_map(|record| {
-            let at = record.at;
-            record.entries().unwrap_or_default().into_iter().map(move |entry| (at, entry))
-        });
-        let facts: Vec<String> = facts
-            .map(|(at, entry)| {
-                let step = entry.step.map(|step| step.to_string()).unwrap_or_default();
-                {
-                    if let Fact::StepLeased { worker, session, token, .. } = &entry.fact {
-                        format!("{at} LEASED {step} {worker} {session} {token}")
-                    } else {
-                        format!("{at} {} {step}", entry.fact.event_type())
-                    }
-                }
-            })
-            .collect();
-        let last = facts[facts.len().saturating_sub(LAST)..].join("; ");
+        let last = last_facts(stored, row.id);
         let (id, workflow, state) = (row.id, &row.workflow, row.state.name());
         problems.push(format!(
             "run {id} of {workflow} never ended: it is {state}, to be looked at {:?}, after {last}",
@@ -145,6 +119,22 @@ pub(crate) async fn check(world: &World, stored: &Stored) -> (Vec<String>, [u8; 
     }
     let calls = world.journal.with(|seen| crate::client::calls_in_words(&seen.calls));
     (problems, chain(&whole, calls.as_bytes()))
+}
+
+/// The last facts of a run, in words.
+fn last_facts(stored: &Stored, run: RunId) -> String {
+    let mut told = Vec::new();
+    for record in stored.records.get(&run).into_iter().flatten() {
+        for entry in record.entries().unwrap_or_default() {
+            let step = entry.step.map(|step| step.to_string()).unwrap_or_default();
+            let lease = match &entry.fact {
+                Fact::StepLeased { session, token, .. } => format!(" to {session} under {token}"),
+                _ => String::new(),
+            };
+            told.push(format!("{} {} {step}{lease}", record.at, entry.fact.event_type()));
+        }
+    }
+    told[told.len().saturating_sub(LAST)..].join("; ")
 }
 
 impl Log {

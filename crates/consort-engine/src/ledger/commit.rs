@@ -1,5 +1,6 @@
 //! One batch: what was decided becomes rows, the rows become durable, and only then the world is told.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use consort_core::Error;
@@ -71,7 +72,7 @@ impl Ledger {
         if !self.refused.is_empty()
             && let Err(error) = self.store.bury(&std::mem::take(&mut self.refused)).await
         {
-            return self.undo(error, sealed).await;
+            return self.undo(error, sealed, &batch).await;
         }
         pass(&self.options.environment, FailPoint::BeforeCommit);
         match self.store.commit(&batch).await {
@@ -80,7 +81,7 @@ impl Ledger {
                 self.position += batch.log.len() as u64;
                 self.act(batch, sealed);
             }
-            Err(error) => self.undo(error, sealed).await,
+            Err(error) => self.undo(error, sealed, &batch).await,
         }
     }
 
@@ -114,6 +115,9 @@ impl Ledger {
         for Reply { run, to, .. } in std::mem::take(&mut self.replies) {
             let view = run.and_then(|run| self.hot.get(&run)).map(|hot| Box::new(view(hot)));
             let _ = to.send(Ok(Outcome::Done(view)));
+        }
+        for (run, reply) in std::mem::take(&mut self.looks) {
+            let _ = reply.send(self.hot.get(&run).map(view));
         }
         for publishing in std::mem::take(&mut self.publishing) {
             let _ = publishing.reply.send(Ok(Some(publishing.last)));
@@ -221,14 +225,15 @@ impl Ledger {
     }
 
     /// The commit failed: memory goes back to what the disk has.
-    async fn undo(&mut self, error: StoreError, sealed: Vec<RunId>) {
+    async fn undo(&mut self, error: StoreError, sealed: Vec<RunId>, batch: &Batch) {
         let conflict = match &error {
             StoreError::Conflict(conflict) => {
                 tracing::debug!(?conflict, "somebody else wrote first");
                 Some(conflict)
             }
             other => {
-                tracing::error!(error = %other, "nothing could be written; trying again");
+                let advice = "nothing is acknowledged until it can be: free some space or mend the disk; trying again";
+                tracing::error!(error = %other, "nothing could be written, so {advice}");
                 None
             }
         };
@@ -238,13 +243,20 @@ impl Ledger {
             // The commit may be on disk although it failed; its workers never heard of these leases.
             self.unsent.entry(run).or_default().push(token);
         }
+        // After a conflict nothing of it is on disk, and whoever wanted these runs may ask again for the same ones.
+        let never: HashSet<RunId> =
+            if conflict.is_some() { batch.created.iter().map(|run| run.id).collect() } else { HashSet::new() };
         for id in sealed {
             // Runs that were to begin are looked for too, for the same reason.
-            if self.hot.remove(&id).is_some() {
+            if self.hot.remove(&id).is_some() && !never.contains(&id) {
                 self.away.entry(id).or_default();
                 self.departed.entry(id).or_insert(self.turn);
                 self.send_for(id);
             }
+        }
+        for (_, reply) in std::mem::take(&mut self.looks) {
+            // What is on disk is shown instead.
+            let _ = reply.send(None);
         }
         for reply in std::mem::take(&mut self.replies) {
             let _ = reply.to.send(verdict(&error, conflict, reply.key, reply.project.as_ref()));

@@ -127,6 +127,8 @@ pub(crate) struct Ledger {
     batch: Batch,
     touched: Vec<RunId>,
     replies: Vec<messages::Reply>,
+    /// Callers that look at runs of this batch.
+    looks: Vec<(RunId, oneshot::Sender<Option<RunView>>)>,
     acks: Vec<messages::AckDue>,
     assignments: Vec<(WorkerId, Assignment)>,
     cancels: Vec<(WorkerId, Cancel)>,
@@ -198,6 +200,7 @@ impl Ledger {
             batch: Batch::default(),
             touched: Vec::new(),
             replies: Vec::new(),
+            looks: Vec::new(),
             acks: Vec::new(),
             assignments: Vec::new(),
             cancels: Vec::new(),

@@ -49,10 +49,11 @@ impl Ledger {
             }),
             Message::Act { act, reply } => self.act_at_once(*act, reply),
             Message::Answer { answer, namespace, to } => self.answer(answer, namespace, to),
-            Message::View { run, reply } => {
-                let view = self.hot.get(&run).map(view);
-                let _ = reply.send(view);
-            }
+            Message::View { run, reply } => match self.hot.get(&run) {
+                // What this batch has changed is not shown before it is on disk.
+                Some(hot) if hot.touched => self.looks.push((run, reply)),
+                hot => drop(reply.send(hot.map(view))),
+            },
             Message::Wait { run, over } => {
                 let waiting = self.waiters.entry(run).or_default();
                 waiting.retain(|other| !other.is_closed());
@@ -458,6 +459,9 @@ pub(super) fn wake_at(run: &Run) -> Option<consort_core::ids::Millis> {
 pub(super) fn unavailable(error: &consort_core::ports::StoreError) -> Error {
     match error {
         consort_core::ports::StoreError::Corrupt(text) => Error::internal(text.clone()),
-        other => Error::unavailable(other.to_string(), super::COMMIT_RETRY),
+        other => Error {
+            retry_after: Some(super::COMMIT_RETRY),
+            ..Error::new(Kind::Unavailable, "STORE_UNAVAILABLE", other.to_string())
+        },
     }
 }

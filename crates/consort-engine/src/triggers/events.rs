@@ -168,11 +168,16 @@ impl Loop {
                 return true;
             }
             tracing::warn!(%error, last, "triggers could not fire; trying again");
-            wait(stop).await;
-            // A commit whose answer was lost may be there after all.
-            if let Ok(Some(saved)) = read_mark(&self.engine).await
-                && saved >= last
-            {
+            // A commit whose answer was lost may be there after all. Until that is known nothing may fire again.
+            let saved = loop {
+                wait(stop).await;
+                match read_mark(&self.engine).await {
+                    Ok(saved) => break saved,
+                    Err(_) if stop.is_cancelled() => return false,
+                    Err(error) => tracing::warn!(%error, "the place of the triggers cannot be read; trying again"),
+                }
+            };
+            if let Some(saved) = saved.filter(|saved| *saved >= last) {
                 (self.saved, self.position) = (saved, last);
                 return true;
             }

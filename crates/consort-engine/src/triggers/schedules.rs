@@ -114,9 +114,16 @@ impl Loop {
                 }
                 if let Err(error) = self.look_at(&name).await {
                     tracing::warn!(schedule = name, %error, "a schedule could not fire; trying again");
-                    // A stop does not wait for this.
-                    let _ = tokio::time::timeout(LOOK, stop.cancelled()).await;
-                    self.reread(&name).await;
+                    // Until it is known whether the commit is there after all, it must not fire again.
+                    loop {
+                        // A stop does not wait for this.
+                        let _ = tokio::time::timeout(LOOK, stop.cancelled()).await;
+                        match self.reread(&name).await {
+                            Ok(()) => break,
+                            Err(_) if stop.is_cancelled() => return,
+                            Err(error) => tracing::warn!(schedule = name, %error, "it cannot be read; trying again"),
+                        }
+                    }
                 }
             }
         }
@@ -255,15 +262,16 @@ impl Loop {
     }
 
     /// After a failure: a commit whose answer was lost may be there after all.
-    async fn reread(&mut self, name: &str) {
-        let Some(schedule) = self.schedules.get_mut(name) else { return };
-        if let Ok(marks) = self.engine.inner.store.marks(name, "", 1).await
-            && let Some(value) = marks.into_iter().find(|mark| mark.name == name).and_then(|mark| mark.value)
+    async fn reread(&mut self, name: &str) -> Result<(), StoreError> {
+        let Some(schedule) = self.schedules.get_mut(name) else { return Ok(()) };
+        let marks = self.engine.inner.store.marks(name, "", 1).await?;
+        if let Some(value) = marks.into_iter().find(|mark| mark.name == name).and_then(|mark| mark.value)
             && let Ok(state) = serde_json::from_str::<State>(&value)
         {
             schedule.next = schedule.trigger().cron.next_after(state.last);
             schedule.state = state;
         }
+        Ok(())
     }
 }
 

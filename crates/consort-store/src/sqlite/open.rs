@@ -18,7 +18,7 @@ use super::commit::Taken;
 use super::dead_letters::Letters;
 use super::rows::failed;
 use super::tables::Tables;
-use super::writer::Writer;
+use super::writer::{Writer, settle};
 use crate::files::{BlobFiles, sync_folder};
 
 /// Every change of the schema, in order. Those that were released never change.
@@ -113,6 +113,8 @@ impl SqliteStore {
         let mut connection = writing.connect().await.map_err(|e| database(failed(e)))?;
         let migrated = migrator().run_direct(None, &mut connection, false).await;
         migrated.map_err(|e| database(StoreError::Corrupt(format!("a migration failed: {e}"))))?;
+
+        settle(&mut connection).await.map_err(database)?;
 
         let reading = options
             .read_only(true)

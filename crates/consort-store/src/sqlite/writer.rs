@@ -130,11 +130,26 @@ impl Writer {
         if self.lock.is_none() {
             return Err(StoreError::Unavailable("the store is closed".into()));
         }
-        match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => self.options.connect().await.map_err(failed),
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
         }
+        let mut connection = self.options.connect().await.map_err(failed)?;
+        settle(&mut connection).await?;
+        Ok(connection)
     }
+}
+
+/// Writes what the log beside the database holds into the database, makes that durable, and empties the log.
+///
+/// A sync that failed leaves pages that the system shows and the disk does not have: it counts them as written and never writes them
+/// again. Whoever builds on such a page, by adding to the log behind it, loses everything behind it when the power goes. So after
+/// any failure, and after a start that may follow one, nothing is added to the log before all of it was written anew elsewhere.
+pub(super) async fn settle(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(connection).await.map_err(failed)?;
+    if number(&row, 0)? == 0 {
+        return Ok(());
+    }
+    Err(StoreError::Unavailable("readers keep the log beside the database from being emptied".into()))
 }
 
 async fn apply(connection: &mut SqliteConnection, statements: Vec<Statement>) -> Result<Done, sqlx::Error> {

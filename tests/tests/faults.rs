@@ -5,6 +5,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::collections::HashMap;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use consort_proto::orchestrator::{ListRunsRequest, Run, RunState};
 use consort_sdk::{Client, Error, StartOptions};
 use consort_testkit::{
     ASK, Asked, CHAIN, CHILD, FAN, FLAKY, Journal, Mesh, Outcome, PARENT, Process, REQUEST_LABEL, Stored, check,
-    eventually, next, outcome_of, output_of, run_id,
+    eventually, next, outcome_of, output_of, root, run_id,
 };
 use futures::StreamExt as _;
 use rand::rngs::StdRng;
@@ -32,12 +33,22 @@ steps:
 output: "${{ steps.only.output }}"
 "#;
 
+/// A step in Python and one in Rust.
+const PYTHON: &str = r#"
+name: python
+inputs: {n: {type: integer}}
+steps:
+  - {id: first, agent: noop}
+  - {id: second, needs: [first], agent: next, with: {n: "${{ inputs.n }}"}}
+output: "${{ steps.second.output.n }}"
+"#;
+
 /// Clients that work at once.
 const LANES: u64 = 6;
 /// Runs that the client in a hurry starts before it asks what became of them.
 const BURST: u64 = 20;
-/// Workers that work at once.
-const WORKERS: u64 = 2;
+/// Workers that work at once: the last one is written in Python.
+const WORKERS: u64 = 3;
 /// Runs that must end well for each kill, so that the test cannot pass by failing every call.
 const RUNS_A_KILL: usize = 4;
 /// How long a run may take with faults all around it.
@@ -48,10 +59,22 @@ enum Fault {
     Server,
     Worker,
     Both,
+    /// The server kills itself where the ledger is, having been killed and restarted to do so.
+    Point(&'static str),
 }
 
-/// 25 kills: 13 of the server, 12 of workers, twice both at once.
-const ROUND: [(Fault, usize); 3] = [(Fault::Server, 11), (Fault::Worker, 10), (Fault::Both, 2)];
+/// 25 kills: 17 of the server, 6 of them at named points; 8 of workers; twice both at once.
+const ROUND: [(Fault, usize); 9] = [
+    (Fault::Server, 3),
+    (Fault::Worker, 6),
+    (Fault::Both, 2),
+    (Fault::Point("before-commit"), 1),
+    (Fault::Point("after-commit"), 1),
+    (Fault::Point("before-dispatch"), 1),
+    (Fault::Point("after-dispatch"), 1),
+    (Fault::Point("before-ack"), 1),
+    (Fault::Point("after-ack"), 1),
+];
 
 fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -62,11 +85,13 @@ fn setting(name: &str) -> Option<u64> {
 async fn kill_9_at_random_moments_loses_nothing_and_applies_nothing_twice() {
     let seed = setting("CONSORT_FAULT_SEED").unwrap_or_else(rand::random);
     let rounds = setting("CONSORT_FAULT_ROUNDS").unwrap_or(1);
-    println!("CONSORT_FAULT_SEED={seed}");
+    println!(
+        "CONSORT_FAULT_SEED={seed} CONSORT_FAULT_ROUNDS={rounds} cargo test --workspace --test faults -- --nocapture"
+    );
     let begun = Instant::now();
     let mut dice = StdRng::seed_from_u64(seed);
     let mut mesh = Mesh::with(&["--lease-ttl-ms", "1000"]).await;
-    for definition in [ASK, BULK, CHAIN, CHILD, FAN, FLAKY, PARENT] {
+    for definition in [ASK, BULK, CHAIN, CHILD, FAN, FLAKY, PARENT, PYTHON] {
         mesh.client().apply(definition).await.unwrap();
     }
     let journal = Arc::new(Journal::default());
@@ -150,17 +175,37 @@ impl Workers {
     fn start(&mut self, mesh: &Mesh, place: usize, dice: &mut StdRng) {
         self.begun += 1;
         let id = if dice.random_bool(0.5) { format!("w{place}") } else { format!("w{place}-{}", self.begun) };
-        let process = mesh.worker(&id, dice.random(), 40);
+        let process =
+            if place as u64 == WORKERS - 1 { python_worker(mesh, &id) } else { mesh.worker(&id, dice.random(), 40) };
         if place < self.running.len() { self.running[place] = process } else { self.running.push(process) }
     }
+}
+
+/// `python -m consort.noop`, as a user starts it.
+fn python_worker(mesh: &Mesh, id: &str) -> Process {
+    let python = root().join(".venv/bin/python");
+    assert!(python.exists(), "{} is missing: run `make setup`", python.display());
+    let mut command = Command::new(python);
+    command.args(["-m", "consort.noop", "--slots", "16", "--id", id, "--address", mesh.addr()]);
+    Process::start(&format!("worker {id}"), &mut command, &mesh.folder().join(format!("{id}.log")))
 }
 
 /// Kills, leaves it so for a moment, and brings back what was killed. How many were killed.
 async fn strike(fault: Fault, mesh: &mut Mesh, workers: &mut Workers, dice: &mut StdRng) -> usize {
     let place = dice.random_range(0..workers.running.len());
-    let (server, worker) = (!matches!(fault, Fault::Worker), !matches!(fault, Fault::Server));
+    let server = !matches!(fault, Fault::Worker);
+    let worker = matches!(fault, Fault::Worker | Fault::Both);
     if server {
         mesh.kill();
+    }
+    if let Fault::Point(point) = fault {
+        // Enough for the server to be ready, little enough to come soon under this load.
+        let count = dice.random_range(20..80);
+        mesh.set_variable("CONSORT_FAIL_POINT", Some(&format!("{point}:{count}")));
+        mesh.restart().await;
+        mesh.set_variable("CONSORT_FAIL_POINT", None);
+        let process = std::cell::RefCell::new(mesh.process());
+        eventually("the server kills itself", || async { process.borrow_mut().ended() }).await;
     }
     if worker {
         workers.running[place].kill();
@@ -177,7 +222,8 @@ async fn strike(fault: Fault, mesh: &mut Mesh, workers: &mut Workers, dice: &mut
     if worker && !worker_first {
         workers.start(mesh, place, dice);
     }
-    usize::from(server) + usize::from(worker)
+    let itself = matches!(fault, Fault::Point(_));
+    usize::from(server) + usize::from(worker) + usize::from(itself)
 }
 
 fn options(request: &str) -> StartOptions {
@@ -210,7 +256,7 @@ impl Lane {
             }
             let n: u64 = self.dice.random_range(0..1_000_000);
             let after = next(n);
-            let (workflow, inputs, expected) = match self.dice.random_range(0..6) {
+            let (workflow, inputs, expected) = match self.dice.random_range(0..7) {
                 0 => ("chain", json!({"n": n}), json!(next(next(after)))),
                 1 => {
                     let list: Vec<u64> = (n..n + 6).collect();
@@ -219,6 +265,7 @@ impl Lane {
                 }
                 2 => ("ask", json!({"n": n}), json!({"option": "yes", "n": next(after)})),
                 3 => ("flaky", json!({"n": n}), json!(after)),
+                5 => ("python", json!({"n": n}), json!(after)),
                 4 => ("parent", json!({"n": n}), json!(next(after))),
                 _ => ("bulk", json!({"length": 70_000 + n % 1_000}), json!("x".repeat(70_000 + n as usize % 1_000))),
             };

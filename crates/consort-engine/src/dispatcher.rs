@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     sdk: String,
     connected_at: Millis,
     pub last_heard: Millis,
+    /// The ledger's turn in which it attached.
+    attached: u64,
     cpu: f64,
     memory_bytes: u64,
 }
@@ -195,6 +197,12 @@ impl Dispatcher {
         self.names.get(name).copied()
     }
 
+    /// Whether a session has attached since a turn of the ledger.
+    pub(crate) fn came_since(&self, name: &Name, session: &Arc<str>, turn: u64) -> bool {
+        let worker = self.named(name).and_then(|id| self.workers.get(&id));
+        worker.is_some_and(|w| w.session == *session && w.outbox.is_some() && w.attached >= turn)
+    }
+
     /// A lease that was found in a run's history: it belongs to a session that may come back.
     pub(crate) fn adopt(
         &mut self,
@@ -221,6 +229,7 @@ impl Dispatcher {
                 sdk: String::new(),
                 connected_at: now,
                 last_heard: now,
+                attached: 0,
                 cpu: 0.0,
                 memory_bytes: 0,
             };
@@ -235,7 +244,13 @@ impl Dispatcher {
 
     /// Attaches a worker: a new one, or one that came back with the session it had. The second value is the session that it
     /// replaces, whose leases must be lost.
-    pub(crate) fn attach(&mut self, hello: Hello, outbox: Arc<Outbox>, now: Millis) -> (WorkerId, Option<WorkerId>) {
+    pub(crate) fn attach(
+        &mut self,
+        hello: Hello,
+        outbox: Arc<Outbox>,
+        now: Millis,
+        turn: u64,
+    ) -> (WorkerId, Option<WorkerId>) {
         let name = (hello.namespace.clone(), hello.worker.clone());
         let old = self.named(&name);
         let same = old.filter(|id| self.workers.get(id).is_some_and(|w| w.session == hello.session));
@@ -259,6 +274,7 @@ impl Dispatcher {
             sdk: hello.sdk,
             connected_at: now,
             last_heard: now,
+            attached: turn,
             cpu: 0.0,
             memory_bytes: 0,
         };
@@ -352,7 +368,11 @@ impl Dispatcher {
 
     /// Workers that have not been heard since a time.
     pub(crate) fn silent_since(&self, then: Millis) -> Vec<WorkerId> {
-        self.workers.iter().filter(|(_, w)| w.last_heard < then).map(|(id, _)| *id).collect()
+        let silent = self.workers.iter().filter(|(_, w)| w.last_heard < then);
+        let mut silent: Vec<WorkerId> = silent.map(|(id, _)| *id).collect();
+        // In the order in which they came: what follows must not depend on how a map is laid out.
+        silent.sort_unstable();
+        silent
     }
 
     /// Agents of a namespace, by id.

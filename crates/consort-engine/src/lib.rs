@@ -6,6 +6,7 @@
 
 mod definitions;
 mod dispatcher;
+mod environment;
 mod ledger;
 mod letters;
 mod loader;
@@ -29,6 +30,7 @@ use ledger::{Ledger, Message};
 use outbox::Outbox;
 use triggers::{Registry, Triggers, Waiting};
 
+pub use environment::{Environment, FailPoint, SystemEnvironment};
 pub use options::Options;
 pub use session::Session;
 pub use types::*;
@@ -131,6 +133,14 @@ impl Engine {
         Ok(())
     }
 
+    pub(crate) fn environment(&self) -> &Arc<dyn Environment> {
+        &self.inner.options.environment
+    }
+
+    pub(crate) fn now(&self) -> consort_core::Millis {
+        self.environment().now()
+    }
+
     pub(crate) async fn tell(&self, message: Message) -> Result<(), Error> {
         self.inner.inbox.send(message).await.map_err(|_| closing())
     }
@@ -163,6 +173,9 @@ fn closing() -> Error {
 pub(crate) fn store_error(error: &StoreError) -> Error {
     match error {
         StoreError::Corrupt(text) => Error::internal(text.clone()),
-        other => Error::unavailable(other.to_string(), std::time::Duration::from_millis(500)),
+        other => Error {
+            retry_after: Some(std::time::Duration::from_millis(500)),
+            ..Error::new(consort_core::Kind::Unavailable, "STORE_UNAVAILABLE", other.to_string())
+        },
     }
 }

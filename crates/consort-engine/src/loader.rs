@@ -12,6 +12,7 @@ use consort_core::run::{Child, ChildOutcome, Needs, Run, RunState};
 use consort_core::workflow::Workflow;
 
 use crate::definitions::Definitions;
+use crate::environment::{Environment, beside};
 
 /// Largest blob that an expression may read.
 const MAX_BLOB: u64 = 256 * 1024 * 1024;
@@ -25,8 +26,8 @@ pub(crate) struct Loaded {
     pub snapshot: u64,
     /// Children it waits for that are over.
     pub outcomes: Vec<(StepKey, RunId, ChildOutcome)>,
-    /// Whether it must be cancelled, because its project was stopped.
-    pub stopped: bool,
+    /// Why it must be cancelled, if it must.
+    pub stopped: Option<&'static str>,
 }
 
 /// The revision of a run that no revision describes.
@@ -36,6 +37,7 @@ const PLAN: u64 = 0;
 pub(crate) struct Loader {
     pub store: Arc<dyn Store>,
     pub definitions: Arc<Definitions>,
+    pub environment: Arc<dyn Environment>,
 }
 
 /// What was fetched for a transition.
@@ -49,7 +51,11 @@ pub(crate) struct Fetched {
 
 impl Loader {
     pub(crate) fn of(engine: &crate::Engine) -> Loader {
-        Loader { store: Arc::clone(&engine.inner.store), definitions: Arc::clone(&engine.inner.definitions) }
+        Loader {
+            store: Arc::clone(&engine.inner.store),
+            definitions: Arc::clone(&engine.inner.definitions),
+            environment: Arc::clone(engine.environment()),
+        }
     }
 
     /// Rebuilds a run from its snapshot and history. `None` if there is no such run.
@@ -91,7 +97,7 @@ impl Loader {
             None => Run::replay(id, definition, &stored.records),
         };
         let run = run.map_err(|e| StoreError::Corrupt(format!("run {id}: {e}")))?;
-        Ok(Some(Loaded { run, hash, snapshot, outcomes: Vec::new(), stopped: false }))
+        Ok(Some(Loaded { run, hash, snapshot, outcomes: Vec::new(), stopped: None }))
     }
 
     /// The definition of a run that no revision describes; it stands in the run's first event.
@@ -108,16 +114,39 @@ impl Loader {
         };
         let source = json.value().as_str().map(str::to_owned).ok_or_else(|| damaged("it is not a text".into()))?;
         // A large plan takes a while to check: not on a thread that others need.
-        let parsed = tokio::task::spawn_blocking(move || Workflow::parse(&source)).await;
+        let parsed = beside(&self.environment, move || Workflow::parse(&source)).await;
         let plan = parsed.map_err(|e| StoreError::Unavailable(e.to_string()))?;
         plan.map(Arc::new).map_err(|mistakes| damaged(mistakes.first().map(|m| m.message.clone()).unwrap_or_default()))
     }
 
-    /// Whether a run belongs to a project that was stopped.
-    async fn is_stopped(&self, run: &Run) -> Result<bool, StoreError> {
-        let Some(project) = run.project().filter(|_| !run.state().is_over()) else { return Ok(false) };
-        let row = self.store.project(run.namespace(), &project.id).await?;
-        Ok(row.is_some_and(|row| row.state == ProjectState::Stopped))
+    /// Why a run must be cancelled: a crash may have come before the cancellation that was to follow.
+    async fn is_stopped(&self, run: &Run) -> Result<Option<&'static str>, StoreError> {
+        if run.state().is_over() {
+            return Ok(None);
+        }
+        if let Some(project) = run.project() {
+            let row = self.store.project(run.namespace(), &project.id).await?;
+            if row.is_some_and(|row| row.state == ProjectState::Stopped) {
+                return Ok(Some("its project was stopped"));
+            }
+        }
+        Ok(self.is_orphan(run).await?.then_some("the run that waited for it is over"))
+    }
+
+    /// Whether nobody waits for a child any more. A parent that goes on is read only if somebody asked for the child to be looked
+    /// at: it may have ten thousand children.
+    async fn is_orphan(&self, run: &Run) -> Result<bool, StoreError> {
+        let Some(parent) = run.parent() else { return Ok(false) };
+        if self.store.run(parent.run).await?.is_some_and(|row| row.state.is_over()) {
+            return Ok(true);
+        }
+        let wake = self.store.run(run.id).await?.and_then(|row| row.wake_at).filter(|at| *at > 0);
+        let asked_for = wake.is_some_and(|at| run.next_wake().is_none_or(|own| at < own));
+        if !asked_for {
+            return Ok(false);
+        }
+        let parent_run = self.rebuild(parent.run).await?;
+        Ok(parent_run.is_some_and(|it| it.run.unit(&parent.step).and_then(|unit| unit.child) != Some(run.id)))
     }
 
     /// Fetches what a run needs before it can go on.
@@ -145,7 +174,7 @@ impl Loader {
         let Some(bytes) = self.store.read(&blob.sha256, 0, blob.size as usize).await? else {
             return Ok(Err("it is not in the store".into()));
         };
-        let parsed = tokio::task::spawn_blocking(move || {
+        let parsed = beside(&self.environment, move || {
             let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
             Json::parse(text).map_err(|e| format!("it is not JSON: {e}"))
         });

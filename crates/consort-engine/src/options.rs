@@ -1,6 +1,9 @@
 //! How the engine is set.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::environment::{Environment, SystemEnvironment};
 
 /// Settings of an engine.
 #[derive(Clone, Debug)]
@@ -15,6 +18,8 @@ pub struct Options {
     pub max_live_runs: usize,
     /// Waiting runs that are kept in memory; the oldest beyond that are read again when something happens to them.
     pub idle_runs: usize,
+    /// Where time, chance and threads come from.
+    pub environment: Arc<dyn Environment>,
 }
 
 impl Default for Options {
@@ -25,6 +30,7 @@ impl Default for Options {
             queue: 8_192,
             max_live_runs: 1_000_000,
             idle_runs: 10_000,
+            environment: Arc::new(SystemEnvironment),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The real server, as a process that can be killed and comes back.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -20,6 +21,9 @@ const PORTS: std::ops::Range<u16> = 12_000..30_000;
 pub struct Mesh {
     addr: String,
     options: Vec<String>,
+    /// What the server is started through, and in which environment.
+    wrapper: Vec<String>,
+    environment: BTreeMap<String, String>,
     process: Option<Process>,
     folder: TempDir,
 }
@@ -34,9 +38,29 @@ impl Mesh {
     pub async fn with(options: &[&str]) -> Mesh {
         let folder = tempfile::tempdir().expect("the system has a folder for temporary files");
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut mesh = Mesh { addr: free_address(), options, process: None, folder };
+        let mut mesh = Mesh {
+            addr: free_address(),
+            options,
+            wrapper: Vec::new(),
+            environment: BTreeMap::new(),
+            process: None,
+            folder,
+        };
         mesh.restart().await;
         mesh
+    }
+
+    /// Sets or removes a variable of the server's environment, from its next start on.
+    pub fn set_variable(&mut self, name: &str, value: Option<&str>) {
+        match value {
+            Some(value) => drop(self.environment.insert(name.to_owned(), value.to_owned())),
+            None => drop(self.environment.remove(name)),
+        }
+    }
+
+    /// A command that the server is started through, from its next start on, such as `sh -c 'ulimit -n 64; exec "$@"' sh`.
+    pub fn start_through(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
     }
 
     /// HOST:PORT.
@@ -75,9 +99,17 @@ impl Mesh {
         let endpoint = self.data().join("endpoint");
         // What a killed server left would be taken for a sign of the new one.
         let _ = std::fs::remove_file(&endpoint);
-        let mut command = Command::new(binary("consort"));
+        let server = binary("consort");
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(server),
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(server);
+                command
+            }
+        };
         command.arg("serve").args(["--listen", &self.addr]).arg("--data").arg(self.data()).args(&self.options);
-        command.env_remove("CONSORT_ADDR").env_remove("CONSORT_DATA");
+        command.env_remove("CONSORT_ADDR").env_remove("CONSORT_DATA").envs(&self.environment);
         let mut process = Process::start("the server", &mut command, &log);
         let end = Instant::now() + PATIENCE;
         while !endpoint.exists() {

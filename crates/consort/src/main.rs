@@ -13,6 +13,8 @@ mod cli;
 mod commands;
 mod context;
 mod demo;
+#[cfg(debug_assertions)]
+mod fail_point;
 mod failure;
 mod follow;
 mod inputs;

@@ -46,7 +46,12 @@ pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<()> {
     };
     let instance = format!("consort-{}", std::process::id());
     let bus = Bus::new(Arc::clone(&store) as Arc<_>).await?;
-    let engine_options = Options { instance: instance.clone(), lease_ttl: options.lease_ttl, ..Options::default() };
+    #[cfg(debug_assertions)]
+    let environment = crate::fail_point::environment()?;
+    #[cfg(not(debug_assertions))]
+    let environment = Arc::new(consort_engine::SystemEnvironment);
+    let (lease_ttl, instance_name) = (options.lease_ttl, instance.clone());
+    let engine_options = Options { instance: instance_name, lease_ttl, environment, ..Options::default() };
     let (stop_serving, stop_engine) = (CancellationToken::new(), CancellationToken::new());
     // What members hold when the front desk closes does not count as tried.
     let groups = Groups::new(bus.clone(), Arc::clone(&store), &instance, stop_serving.clone());

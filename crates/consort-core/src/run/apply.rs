@@ -9,7 +9,7 @@ use super::MAX_ITEMS;
 use super::restore::Damaged;
 use super::state::{Clarified, Clock, Failing, Items, Lease, Place, Run, RunState, StepState, Unit};
 use crate::data::Data;
-use crate::event::{DecisionRequested, Entry, Fact};
+use crate::event::{DecisionRequested, Entry, Fact, LeaseLoss};
 use crate::ids::Millis;
 use crate::workflow::Action;
 
@@ -85,6 +85,7 @@ impl Run {
                 self.set_timer(place, None);
                 let unit = self.at_mut(place);
                 if *attempt > unit.attempt {
+                    unit.lost = 0;
                     unit.tries = unit.tries.saturating_add(1);
                 }
                 unit.attempt = *attempt;
@@ -100,10 +101,12 @@ impl Run {
                 unit.started_at.get_or_insert(at);
                 unit.lease = Some(Lease { worker: worker.clone(), session: session.clone(), token: *token });
             }
-            Fact::StepLeaseLost { .. } => {
+            Fact::StepLeaseLost { reason, .. } => {
                 self.change(place, Blocked, at)?;
                 self.set_timer(place, None);
-                self.at_mut(place).lease = None;
+                let unit = self.at_mut(place);
+                unit.lease = None;
+                unit.lost = unit.lost.saturating_add(u32::from(*reason != LeaseLoss::Released));
             }
             Fact::StepReported { .. } => {
                 let unit = self.at_mut(place);

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::emit::spill;
 use super::state::{Place, Run, RunState, StepState};
-use super::{ChildOutcome, Command, Context, MAX_DEPTH, MAX_REPORTS, MAX_SIGNALS, Transition};
+use super::{ChildOutcome, Command, Context, MAX_DEPTH, MAX_LOST, MAX_REPORTS, MAX_SIGNALS, Transition};
 use crate::data::Data;
 use crate::error::{Error, Kind};
 use crate::event::{Code, Entry, Fact, Failure, LeaseLoss, Report, RunStarted};
@@ -214,6 +214,12 @@ impl Run {
         };
         let agent = agent.clone();
         self.emit(Some(step.clone()), Fact::StepLeaseLost { token, reason }, cx, t)?;
+        if self.at(place).lost >= MAX_LOST {
+            let text = format!(
+                "{MAX_LOST} workers died or fell silent with this task; look at what it does to them before it is tried again"
+            );
+            return self.fail_attempt(place, None, Failure::new(Code::Aborted, text), true, None, cx, t);
+        }
         self.emit(Some(step), Fact::StepScheduled { agent, attempt, input: None }, cx, t)
     }
 

@@ -61,6 +61,8 @@ pub const MAX_DEPTH: u32 = 16;
 pub const MAX_REPORTS: u32 = 1_000;
 /// Signals that may wait in a run until a step takes them.
 pub const MAX_SIGNALS: usize = 1_000;
+/// Workers that an attempt may lose before it counts as failed: what kills every worker must not go round for ever.
+pub const MAX_LOST: u32 = 16;
 /// Questions that a step may ask.
 pub const MAX_QUESTIONS: u32 = 100;
 

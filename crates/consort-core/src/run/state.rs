@@ -157,6 +157,9 @@ pub struct Unit {
     /// The child run it waits on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<RunId>,
+    /// Leases of this attempt that ended with their workers.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u32,
     /// Reports kept.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub reports: u32,

@@ -311,6 +311,28 @@ fn an_old_token_is_refused_and_a_repeated_answer_is_not_applied_twice() {
 }
 
 #[test]
+fn a_task_that_its_workers_do_not_survive_fails_in_the_end() {
+    let mut kept = Kept::start("name: one\nsteps:\n  - {id: a, agent: x, retry: {max: 2, backoff: 1s}}\n");
+    let step: StepKey = "a".parse().unwrap();
+    let mut losses = 0;
+    while !kept.run.state().is_over() {
+        if kept.run.unit(&step).unwrap().state == StepState::InProgress {
+            // A lease that was given back does no harm.
+            let reason = if losses % 3 == 0 { LeaseLoss::Released } else { LeaseLoss::Expired };
+            losses += 1;
+            kept.decide(Command::LoseLease { step: step.clone(), token: kept.tokens, reason }).unwrap();
+        } else if !kept.act(0) {
+            kept.pass_time();
+        }
+        assert!(losses < 100, "it goes round for ever");
+    }
+    assert_eq!(kept.run.state(), RunState::Failed);
+    assert!(kept.run.error().unwrap().message.contains("16 workers died or fell silent"), "{:?}", kept.run.error());
+    assert_eq!(losses, 2 * 24 - 1, "16 in each of two attempts, and every third one that was given back");
+    kept.check_replays();
+}
+
+#[test]
 fn the_table_of_changes_is_the_one_that_is_promised() {
     use StepState::{Blocked, Cancelled, Created, Done, Failed, InProgress, Ready, Skipped};
     let all = [Created, Ready, Blocked, InProgress, Done, Failed, Cancelled, Skipped];

@@ -11,6 +11,7 @@ use consort_core::{Data, Error};
 
 use super::Ledger;
 use super::messages::{AckDue, Message, To};
+use crate::environment::beside;
 use crate::loader::Loader;
 use crate::types::{Answer, Done, TaskFailure};
 
@@ -135,7 +136,7 @@ async fn check(
         Err(why) => return Ok(Some(Failure::new(Code::Internal, format!("the answer's blob {}: {why}", blob.sha256)))),
     };
     let step = definition.index.get(&step.id).copied();
-    let checked = tokio::task::spawn_blocking(move || {
+    let checked = beside(&loader.environment, move || {
         let schema = step.and_then(|step| definition.steps[step].output.as_ref());
         schema.and_then(|schema| mismatch(schema, &json.value()))
     });

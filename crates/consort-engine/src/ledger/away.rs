@@ -1,10 +1,10 @@
 //! Runs that are not in memory: sent for, brought back, and what waits for them meanwhile.
 
-use std::collections::hash_map::Entry as Place;
+use std::collections::btree_map::Entry as Place;
 use std::sync::Arc;
 
 use consort_core::event::LeaseLoss;
-use consort_core::ids::RunId;
+use consort_core::ids::{Millis, RunId};
 use consort_core::run::{Command, Needs};
 use consort_core::{Error, Kind};
 
@@ -12,6 +12,7 @@ use super::messages::{AckDue, Back, Message, To};
 use super::runs::{unavailable, wake_at};
 use super::{Hot, Ledger, MAX_PARKED, context};
 use crate::dispatcher::{Name, Ready};
+use crate::environment::beside;
 use crate::loader::{Fetched, Loaded};
 
 impl Ledger {
@@ -42,17 +43,26 @@ impl Ledger {
             Message::Change(change) => drop(change.reply.send(Err(error.clone()))),
             Message::Act { reply, .. } => drop(reply.send(Err(error.clone()))),
             Message::Answer { to: to @ To::Worker(_), answer, namespace } if error.retryable() => {
-                let own = self.own.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(super::COMMIT_RETRY).await;
-                    let _ = own.send(Message::Answer { to, answer, namespace });
-                });
+                self.later_on(Message::Answer { to, answer, namespace });
+            }
+            // Nobody waits for it, and nobody would say it again.
+            Message::Do(..) | Message::Verified(..) if error.retryable() => {
+                self.later_on(message);
             }
             Message::Answer { to, answer, .. } => {
                 self.acks.push(AckDue { to, lease: answer.lease, outcome: Err(error.clone()) });
             }
             _ => {}
         }
+    }
+
+    /// Takes a message again a little later.
+    fn later_on(&self, message: Message) {
+        let own = self.own.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(super::COMMIT_RETRY).await;
+            let _ = own.send(message);
+        });
     }
 
     /// Has a run read from the store.
@@ -75,8 +85,9 @@ impl Ledger {
             let back = match fetched {
                 Ok(fetched) => {
                     // Large values take long to parse: not on a thread that others need.
-                    let work = move || evaluate(Box::new(hot), fetched, chance);
-                    match tokio::task::spawn_blocking(work).await {
+                    let now = loader.environment.now();
+                    let work = move || evaluate(Box::new(hot), fetched, now, chance);
+                    match beside(&loader.environment, work).await {
                         Ok(back) => back,
                         Err(error) => {
                             Back::Loaded(Err(consort_core::ports::StoreError::Unavailable(error.to_string())))
@@ -100,10 +111,14 @@ impl Ledger {
             Back::Loaded(Ok(None)) => {
                 self.waiters.remove(&id);
                 self.unsent.remove(&id);
+                self.departed.remove(&id);
                 Some(Error::not_found("run", id))
             }
             Back::Loaded(Err(error)) => {
                 tracing::warn!(run = %id, %error, "a run could not be read");
+                if self.departed.contains_key(&id) {
+                    self.later_on(Message::Do(id, Command::Tick));
+                }
                 Some(unavailable(&error))
             }
             Back::Evaluated(hot, transition, fetched) => {
@@ -119,11 +134,7 @@ impl Ledger {
             Back::NotFetched(hot, error) => {
                 tracing::warn!(run = %id, %error, "what a run needs could not be read; trying again");
                 self.hot.insert(id, *hot);
-                let own = self.own.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(super::COMMIT_RETRY).await;
-                    let _ = own.send(Message::Do(id, Command::Advance));
-                });
+                self.later_on(Message::Do(id, Command::Advance));
                 None
             }
         };
@@ -146,6 +157,7 @@ impl Ledger {
         if self.hot.contains_key(&id) {
             return;
         }
+        let departed = self.departed.remove(&id);
         if !run.state().is_over() {
             for (step, agent) in run.ready() {
                 let attempt = run.unit(&step).map_or(0, |unit| unit.attempt);
@@ -153,13 +165,16 @@ impl Ledger {
             }
             let unsent = self.unsent.remove(&id).unwrap_or_default();
             for (step, attempt, lease) in run.leases() {
-                if unsent.contains(&lease.token) {
+                let worker: Name = (namespace.clone(), lease.worker.clone());
+                // Its worker never heard of it, or came back while the run was away and was not told that it has it.
+                let unheard = unsent.contains(&lease.token)
+                    || departed.is_some_and(|turn| self.dispatcher.came_since(&worker, &lease.session, turn));
+                if unheard {
                     let command = Command::LoseLease { step, token: lease.token, reason: LeaseLoss::Released };
                     self.internal.push_back(Message::Do(id, command));
                     continue;
                 }
                 let Some(task) = run.task(&step) else { continue };
-                let worker: Name = (namespace.clone(), lease.worker.clone());
                 let ready = Ready { run: id, step, attempt };
                 let agent = (namespace.clone(), task.agent);
                 self.dispatcher.adopt(worker, &lease.session, lease.token, agent, &ready, self.now);
@@ -171,9 +186,8 @@ impl Ledger {
         for (step, child, outcome) in outcomes {
             self.internal.push_back(Message::Do(id, Command::ChildOver { step, child, outcome }));
         }
-        if stopped {
-            let reason = "its project was stopped".to_owned();
-            self.internal.push_back(Message::Do(id, Command::Cancel { reason }));
+        if let Some(reason) = stopped {
+            self.internal.push_back(Message::Do(id, Command::Cancel { reason: reason.to_owned() }));
         }
         // It may have been stopped just before something could begin.
         self.internal.push_back(Message::Do(id, Command::Advance));
@@ -181,12 +195,12 @@ impl Ledger {
     }
 }
 
-fn evaluate(mut hot: Box<Hot>, fetched: Fetched, chance: f64) -> Back {
+fn evaluate(mut hot: Box<Hot>, fetched: Fetched, now: Millis, chance: f64) -> Back {
     let command = match &fetched.fault {
         Some(error) => Command::Fault { error: error.clone() },
         None => Command::Advance,
     };
-    let cx = context(super::now(), chance, &fetched.blobs, &fetched.workflows);
+    let cx = context(now, chance, &fetched.blobs, &fetched.workflows);
     let transition = hot.run.decide(command, &cx);
     Back::Evaluated(hot, Box::new(transition), fetched)
 }

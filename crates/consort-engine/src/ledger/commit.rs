@@ -1,5 +1,6 @@
 //! One batch: what was decided becomes rows, the rows become durable, and only then the world is told.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use consort_core::Error;
@@ -14,6 +15,7 @@ use super::messages::{AckDue, Outcome, Reply, ReplyTo, To};
 use super::runs::{unavailable, wake_at};
 use super::view::view;
 use super::{COMMIT_RETRY, Hot, Ledger};
+use crate::environment::{FailPoint, pass};
 use crate::types::{Ack, LeaseRef};
 
 /// Events after which a snapshot is worth its bytes. Beyond that the distance grows with the history, so that the snapshots
@@ -22,6 +24,9 @@ const SNAPSHOT_EVENTS: u64 = 256;
 
 /// Closed projects that are remembered: longer than any start can be under way.
 const MAX_CLOSED: usize = 100_000;
+
+/// Rows that are read at once after a commit that failed.
+const PAGE: u32 = 1_024;
 
 /// Events that wait to be published.
 pub(super) struct Publishing {
@@ -67,15 +72,17 @@ impl Ledger {
         if !self.refused.is_empty()
             && let Err(error) = self.store.bury(&std::mem::take(&mut self.refused)).await
         {
-            return self.undo(error, sealed).await;
+            return self.undo(error, sealed, &batch).await;
         }
+        pass(&self.options.environment, FailPoint::BeforeCommit);
         let batch = Arc::new(batch);
         match self.store.commit(Arc::clone(&batch)).await {
             Ok(()) => {
+                pass(&self.options.environment, FailPoint::AfterCommit);
                 self.position += batch.log.len() as u64;
                 self.act(Arc::unwrap_or_clone(batch), sealed);
             }
-            Err(error) => self.undo(error, sealed).await,
+            Err(error) => self.undo(error, sealed, &batch).await,
         }
     }
 
@@ -101,11 +108,17 @@ impl Ledger {
         self.tokens = 0;
         self.keys.clear();
         self.redo.clear();
+        for message in std::mem::take(&mut self.later) {
+            let _ = self.own.send(message);
+        }
         self.names.clear();
         self.remember_closed(&batch);
         for Reply { run, to, .. } in std::mem::take(&mut self.replies) {
             let view = run.and_then(|run| self.hot.get(&run)).map(|hot| Box::new(view(hot)));
             let _ = to.send(Ok(Outcome::Done(view)));
+        }
+        for (run, reply) in std::mem::take(&mut self.looks) {
+            let _ = reply.send(self.hot.get(&run).map(view));
         }
         for publishing in std::mem::take(&mut self.publishing) {
             let _ = publishing.reply.send(Ok(Some(publishing.last)));
@@ -130,6 +143,7 @@ impl Ledger {
     }
 
     fn send_to_workers(&mut self) {
+        pass(&self.options.environment, FailPoint::BeforeDispatch);
         // One lock and one wake-up per worker and kind, however many messages there are.
         let mut assignments = std::mem::take(&mut self.assignments).into_iter().peekable();
         while let Some((worker, first)) = assignments.next() {
@@ -142,11 +156,13 @@ impl Ledger {
                 outbox.put(|out| out.assignments.append(&mut more));
             }
         }
+        pass(&self.options.environment, FailPoint::AfterDispatch);
         for (worker, cancel) in std::mem::take(&mut self.cancels) {
             if let Some(outbox) = self.dispatcher.worker(worker).and_then(|w| w.outbox.clone()) {
                 outbox.put(|out| out.cancels.push(cancel));
             }
         }
+        pass(&self.options.environment, FailPoint::BeforeAck);
         let mut acks = std::mem::take(&mut self.acks).into_iter().peekable();
         while let Some(AckDue { to, lease, outcome }) = acks.next() {
             let worker = match to {
@@ -167,6 +183,7 @@ impl Ledger {
                 outbox.put(|out| out.acks.append(&mut batch));
             }
         }
+        pass(&self.options.environment, FailPoint::AfterAck);
     }
 
     /// A start that has seen a project open may still come.
@@ -209,11 +226,15 @@ impl Ledger {
     }
 
     /// The commit failed: memory goes back to what the disk has.
-    async fn undo(&mut self, error: StoreError, sealed: Vec<RunId>) {
+    async fn undo(&mut self, error: StoreError, sealed: Vec<RunId>, batch: &Batch) {
         let conflict = match &error {
-            StoreError::Conflict(conflict) => Some(conflict),
+            StoreError::Conflict(conflict) => {
+                tracing::debug!(?conflict, "somebody else wrote first");
+                Some(conflict)
+            }
             other => {
-                tracing::error!(error = %other, "nothing could be written; trying again");
+                let advice = "nothing is acknowledged until it can be: free some space or mend the disk; trying again";
+                tracing::error!(error = %other, "nothing could be written, so {advice}");
                 None
             }
         };
@@ -223,12 +244,20 @@ impl Ledger {
             // The commit may be on disk although it failed; its workers never heard of these leases.
             self.unsent.entry(run).or_default().push(token);
         }
+        // After a conflict nothing of it is on disk, and whoever wanted these runs may ask again for the same ones.
+        let never: HashSet<RunId> =
+            if conflict.is_some() { batch.created.iter().map(|run| run.id).collect() } else { HashSet::new() };
         for id in sealed {
             // Runs that were to begin are looked for too, for the same reason.
-            if self.hot.remove(&id).is_some() {
+            if self.hot.remove(&id).is_some() && !never.contains(&id) {
                 self.away.entry(id).or_default();
+                self.departed.entry(id).or_insert(self.turn);
                 self.send_for(id);
             }
+        }
+        for (_, reply) in std::mem::take(&mut self.looks) {
+            // What is on disk is shown instead.
+            let _ = reply.send(None);
         }
         for reply in std::mem::take(&mut self.replies) {
             let _ = reply.to.send(verdict(&error, conflict, reply.key, reply.project.as_ref()));
@@ -243,6 +272,7 @@ impl Ledger {
             }
         }
         let retry_later = conflict.is_none();
+        self.later.clear();
         self.cancels.clear();
         self.told.clear();
         self.fetches.clear();
@@ -252,15 +282,47 @@ impl Ledger {
         self.keys.clear();
         self.tokens = 0;
         if retry_later {
-            tokio::time::sleep(COMMIT_RETRY).await;
             // A commit whose answer was lost may be there after all.
-            match self.store.last_position().await {
-                Ok(position) => self.position = position,
-                Err(error) => tracing::error!(%error, "the end of the log cannot be read"),
-            }
+            self.unsure = true;
+            tokio::time::sleep(COMMIT_RETRY).await;
         }
         for message in std::mem::take(&mut self.redo) {
             let _ = self.own.send(message);
+        }
+    }
+}
+
+impl Ledger {
+    /// Finds the end of the log after a commit that failed, and tells of what is on disk although it did: followers and triggers
+    /// would pass over it. Nothing is decided before, for positions and tokens follow from the end. False if it cannot be read.
+    pub(super) async fn find_end(&mut self) -> bool {
+        let found = async {
+            let end = self.store.last_position().await?;
+            let mut written = Vec::new();
+            while self.position + (written.len() as u64) < end {
+                let page = self.store.log_after(self.position + written.len() as u64, "", PAGE).await?;
+                if page.is_empty() {
+                    break;
+                }
+                written.extend(page.into_iter().map(|(_, row)| row));
+            }
+            Ok::<_, StoreError>(written)
+        };
+        match found.await {
+            Ok(written) => {
+                let first_position = self.position + 1;
+                self.position += written.len() as u64;
+                self.unsure = false;
+                if !written.is_empty() {
+                    self.triggers.committed(first_position, &written);
+                    self.news.committed(first_position, Arc::from(written));
+                }
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the end of the log cannot be read; trying again");
+                false
+            }
         }
     }
 }

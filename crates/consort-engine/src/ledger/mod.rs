@@ -17,7 +17,7 @@ mod view;
 mod workers;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,12 +106,13 @@ pub(crate) struct Ledger {
     loads: Arc<Semaphore>,
 
     hot: HashMap<RunId, Hot>,
-    /// Runs that are away, with what waits for them.
-    away: HashMap<RunId, Vec<Message>>,
+    /// Runs that are away, with what waits for them. Like the waiters in the order of their ids, so that callers are let go in an order
+    /// that can be repeated.
+    away: BTreeMap<RunId, Vec<Message>>,
     parked: usize,
     idle: VecDeque<RunId>,
     alarms: BinaryHeap<Reverse<(Millis, RunId)>>,
-    waiters: HashMap<RunId, Vec<oneshot::Sender<RunView>>>,
+    waiters: BTreeMap<RunId, Vec<oneshot::Sender<RunView>>>,
     dispatcher: Dispatcher,
     newest: HashMap<Arc<str>, HashMap<Arc<str>, Option<Child>>>,
     no_blobs: HashMap<Arc<str>, Json>,
@@ -120,10 +121,14 @@ pub(crate) struct Ledger {
     now: Millis,
     next_look: Millis,
     position: u64,
+    /// Whether a commit that failed may be on disk after all, so that `position` must be read again.
+    unsure: bool,
     tokens: u64,
     batch: Batch,
     touched: Vec<RunId>,
     replies: Vec<messages::Reply>,
+    /// Callers that look at runs of this batch.
+    looks: Vec<(RunId, oneshot::Sender<Option<RunView>>)>,
     acks: Vec<messages::AckDue>,
     assignments: Vec<(WorkerId, Assignment)>,
     cancels: Vec<(WorkerId, Cancel)>,
@@ -139,6 +144,12 @@ pub(crate) struct Ledger {
     /// Tells the triggers what they may want.
     triggers: TriggerTap,
     redo: Vec<Message>,
+    /// What follows for runs that are not in memory, once this batch is on disk.
+    later: Vec<Message>,
+    /// Runs that left memory with a commit that failed, and when.
+    departed: HashMap<RunId, u64>,
+    /// Times round the loop.
+    turn: u64,
     /// Leases of failed commits: if they are on record after all, they are taken back at once.
     unsent: HashMap<RunId, Vec<u64>>,
     keys: HashSet<[u8; 16]>,
@@ -158,7 +169,9 @@ impl Ledger {
         position: u64,
         triggers: TriggerTap,
     ) -> Ledger {
-        let loader = Loader { store: Arc::clone(&store), definitions };
+        let environment = Arc::clone(&options.environment);
+        let (now, rng) = (environment.now(), rand::SeedableRng::seed_from_u64(environment.seed()));
+        let loader = Loader { store: Arc::clone(&store), definitions, environment };
         let (own, own_inbox) = mpsc::unbounded_channel();
         Ledger {
             store,
@@ -170,22 +183,24 @@ impl Ledger {
             own_inbox,
             loads: Arc::new(Semaphore::new(MAX_LOADS)),
             hot: HashMap::new(),
-            away: HashMap::new(),
+            away: BTreeMap::new(),
             parked: 0,
             idle: VecDeque::new(),
             alarms: BinaryHeap::new(),
-            waiters: HashMap::new(),
+            waiters: BTreeMap::new(),
             dispatcher: Dispatcher::default(),
             newest: HashMap::new(),
             no_blobs: HashMap::new(),
-            rng: rand::make_rng(),
-            now: now(),
+            rng,
+            now,
             next_look: 0,
             position,
+            unsure: false,
             tokens: 0,
             batch: Batch::default(),
             touched: Vec::new(),
             replies: Vec::new(),
+            looks: Vec::new(),
             acks: Vec::new(),
             assignments: Vec::new(),
             cancels: Vec::new(),
@@ -196,6 +211,9 @@ impl Ledger {
             closed: HashSet::new(),
             triggers,
             redo: Vec::new(),
+            later: Vec::new(),
+            departed: HashMap::new(),
+            turn: 0,
             unsent: HashMap::new(),
             keys: HashSet::new(),
             internal: VecDeque::new(),
@@ -206,11 +224,11 @@ impl Ledger {
 
     /// Brings back every run that has work in hand. Runs that sleep longer stay where they are.
     pub(crate) async fn recover(&mut self) -> Result<u64, consort_core::ports::StoreError> {
-        let until = now() + HORIZON.as_millis() as Millis;
+        let until = self.options.environment.now() + HORIZON.as_millis() as Millis;
         let due = self.store.due(until, u32::MAX).await?;
         for id in &due {
             if let Some(loaded) = self.loader.load(*id).await? {
-                self.now = now();
+                self.now = self.options.environment.now();
                 self.adopt(loaded);
             }
         }
@@ -223,12 +241,19 @@ impl Ledger {
         let mut round = tokio::time::interval(ROUND);
         round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let (alarm, mut look) = (self.next_alarm(), false);
+            if self.unsure && !self.find_end().await {
+                if stop.is_cancelled() {
+                    break;
+                }
+                tokio::time::sleep(COMMIT_RETRY).await;
+                continue;
+            }
+            let (alarm, mut look) = (self.until_alarm(), false);
             tokio::select! {
                 biased;
                 Some(message) = self.own_inbox.recv() => queue.push(message),
                 n = self.inbox.recv_many(&mut queue, MAX_BATCH) => if n == 0 { break },
-                () = sleep_until(alarm) => {}
+                () = sleep(alarm) => {}
                 _ = round.tick() => look = true,
                 () = stop.cancelled() => {
                     self.inbox.close();
@@ -241,7 +266,8 @@ impl Ledger {
                     Err(_) => break,
                 }
             }
-            self.now = now().max(self.now);
+            self.now = self.options.environment.now().max(self.now);
+            self.turn += 1;
             if look {
                 self.look_around();
             }
@@ -263,8 +289,9 @@ impl Ledger {
         }
     }
 
-    fn next_alarm(&self) -> Option<Millis> {
-        self.alarms.peek().map(|Reverse((at, _))| *at)
+    fn until_alarm(&self) -> Option<Duration> {
+        let Reverse((at, _)) = self.alarms.peek()?;
+        Some(Duration::from_millis((at - self.options.environment.now()).max(0) as u64))
     }
 
     fn ring_alarms(&mut self) {
@@ -298,15 +325,9 @@ impl Ledger {
     }
 }
 
-/// Milliseconds since the epoch, by the system's clock.
-pub(crate) fn now() -> Millis {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |d| d.as_millis() as Millis)
-}
-
-async fn sleep_until(at: Option<Millis>) {
-    match at {
-        Some(at) => tokio::time::sleep(Duration::from_millis((at - now()).max(0) as u64)).await,
+async fn sleep(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
         None => std::future::pending().await,
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use consort_core::event::{Entry, Fact, Parent, RunStarted};
 use consort_core::ids::{RunId, StepKey};
 use consort_core::ports::{AgentNews, ProjectRow, ProjectState, Said};
-use consort_core::run::{Command, Run, RunState, StepState, Transition};
+use consort_core::run::{ChildOutcome, Command, Run, RunState, StepState, Transition};
 use consort_core::workflow::Workflow;
-use consort_core::{Error, Kind};
+use consort_core::{Data, Error, Kind};
 
 use super::messages::{Act, Change, Message, Reply, Start};
 use super::view::view;
@@ -32,6 +32,10 @@ impl Ledger {
             Message::Start(start) => self.start(*start),
             Message::Change(change) => self.change(*change),
             Message::Do(run, command) => self.on_run(run, Message::Do(run, command), |ledger, message| {
+                if let Message::Do(run, command @ Command::LoseLease { .. }) = &message {
+                    // Workers say it once; a commit that fails must not forget it.
+                    ledger.redo.push(Message::Do(*run, command.clone()));
+                }
                 if let Message::Do(run, command) = message
                     && let Some(command) = ledger.verified(run, command)
                 {
@@ -45,10 +49,11 @@ impl Ledger {
             }),
             Message::Act { act, reply } => self.act_at_once(*act, reply),
             Message::Answer { answer, namespace, to } => self.answer(answer, namespace, to),
-            Message::View { run, reply } => {
-                let view = self.hot.get(&run).map(view);
-                let _ = reply.send(view);
-            }
+            Message::View { run, reply } => match self.hot.get(&run) {
+                // What this batch has changed is not shown before it is on disk.
+                Some(hot) if hot.touched => self.looks.push((run, reply)),
+                hot => drop(reply.send(hot.map(view))),
+            },
             Message::Wait { run, over } => {
                 let waiting = self.waiters.entry(run).or_default();
                 waiting.retain(|other| !other.is_closed());
@@ -242,7 +247,7 @@ impl Ledger {
             self.begin_child(id, depth, &entries, child, definition);
         }
         for (event, reason) in refused {
-            self.refused.push(crate::letters::letter(&event, event.event_id, reason));
+            self.refused.push(crate::letters::letter(&event, event.event_id, reason, self.now));
         }
         for gone in revoked {
             let held = self.dispatcher.let_go(gone.token, self.now, Some(TaskOutcome::Cancelled));
@@ -253,7 +258,8 @@ impl Ledger {
         }
         for child in orphans {
             let reason = "the run that waited for it is over".to_owned();
-            self.internal.push_back(Message::Do(child, Command::Cancel { reason }));
+            let at_once = self.hot.contains_key(&child);
+            self.follows(at_once, child, Command::Cancel { reason });
         }
         if let Some(hot) = self.hot.get_mut(&id) {
             let at = hot.run.times().1;
@@ -267,13 +273,24 @@ impl Ledger {
             && let (Some(parent), Some(hot)) = (parent, self.hot.get(&id))
             && let Some(outcome) = outcome(&hot.run)
         {
+            // A large output is held against a schema beside the ledger.
+            let large = matches!(outcome, ChildOutcome::Succeeded(Data::Blob(_)));
+            let at_once = self.hot.contains_key(&parent.run) && !large;
             let command = Command::ChildOver { step: parent.step, child: id, outcome };
-            self.internal.push_back(Message::Do(parent.run, command));
-            if !self.hot.contains_key(&parent.run) {
-                self.batch.wake.push((parent.run, self.now));
-            }
+            self.follows(at_once, parent.run, command);
         }
         self.set_alarm(id);
+    }
+
+    /// What follows for another run: at once, in this commit, or once this commit is on disk. Whoever is not in memory would learn of
+    /// it although the commit failed. After a crash it is found when the run is looked at.
+    fn follows(&mut self, at_once: bool, run: RunId, command: Command) {
+        if at_once {
+            self.internal.push_back(Message::Do(run, command));
+        } else {
+            self.batch.wake.push((run, self.now));
+            self.later.push(Message::Do(run, command));
+        }
     }
 
     /// What an event means for the dispatcher and for other runs.
@@ -442,6 +459,9 @@ pub(super) fn wake_at(run: &Run) -> Option<consort_core::ids::Millis> {
 pub(super) fn unavailable(error: &consort_core::ports::StoreError) -> Error {
     match error {
         consort_core::ports::StoreError::Corrupt(text) => Error::internal(text.clone()),
-        other => Error::unavailable(other.to_string(), super::COMMIT_RETRY),
+        other => Error {
+            retry_after: Some(super::COMMIT_RETRY),
+            ..Error::new(Kind::Unavailable, "STORE_UNAVAILABLE", other.to_string())
+        },
     }
 }

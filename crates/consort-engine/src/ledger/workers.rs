@@ -51,7 +51,7 @@ impl Ledger {
     }
 
     fn attach(&mut self, hello: Hello, outbox: Arc<Outbox>, reply: oneshot::Sender<Attached>) {
-        let (id, replaced) = self.dispatcher.attach(hello, Arc::clone(&outbox), self.now);
+        let (id, replaced) = self.dispatcher.attach(hello, Arc::clone(&outbox), self.now, self.turn);
         if let Some(old) = replaced {
             self.lose_all(old, LeaseLoss::Replaced, "another session of this worker took its place");
         }
@@ -157,14 +157,14 @@ impl Ledger {
     /// Has runs read whose sleep ends soon. What is in memory wakes by itself.
     fn wake_sleepers(&mut self) {
         let (store, own) = (Arc::clone(&self.store), self.own.clone());
+        let old = self.now - 24 * 60 * 60 * 1_000;
         let until = self.now + HORIZON.as_millis() as Millis;
         tokio::spawn(async move {
             match store.due(until, 10_000).await {
                 Ok(due) => due.into_iter().for_each(|run| drop(own.send(Message::Do(run, Command::Tick)))),
                 Err(error) => tracing::warn!(%error, "sleeping runs could not be looked for"),
             }
-            let day = 24 * 60 * 60 * 1_000;
-            if let Err(error) = store.forget_requests(super::now() - day, 10_000).await {
+            if let Err(error) = store.forget_requests(old, 10_000).await {
                 tracing::warn!(%error, "old request ids could not be forgotten");
             }
         });

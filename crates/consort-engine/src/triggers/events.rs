@@ -19,6 +19,7 @@ use super::fire::{Fired, MAX_CHAIN, start};
 use super::registry::Triggered;
 use super::{TriggerFeed, signals};
 use crate::Engine;
+use crate::environment::{Environment, beside};
 use crate::ledger::{Act, Message, Outcome};
 use crate::letters::letter;
 use crate::loader::Loader;
@@ -45,6 +46,8 @@ pub(super) struct Loop {
     saved: u64,
     /// Where the log ended when the server started: up to there it must be read.
     end: u64,
+    /// Whether rows that were handed over are not dealt with, so that the log must be read.
+    behind: bool,
 }
 
 /// What an event leads to.
@@ -62,16 +65,15 @@ impl Loop {
             engine.inner.store.set_marks(&[mark(end)]).await?;
             end
         };
-        Ok(Loop { engine, feed, position, saved: position, end })
+        Ok(Loop { engine, feed, position, saved: position, end, behind: position < end })
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut save = tokio::time::interval(SAVE);
         save.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut behind = self.position < self.end;
         loop {
-            if behind || self.feed.lagged.swap(false, Ordering::AcqRel) {
-                behind = !self.catch_up(&stop).await;
+            if self.behind || self.feed.lagged.swap(false, Ordering::AcqRel) {
+                self.behind = !self.catch_up(&stop).await;
             }
             let came = tokio::select! {
                 biased;
@@ -87,12 +89,12 @@ impl Loop {
             };
             // What was dropped before this came is dealt with first.
             if self.feed.lagged.swap(false, Ordering::AcqRel) {
-                behind = !self.catch_up(&stop).await;
+                self.behind = !self.catch_up(&stop).await;
                 continue;
             }
             let fresh: Vec<_> = came.rows.into_iter().filter(|(position, _)| *position > self.position).collect();
-            behind = !self.deal_with_all(&fresh, &stop).await;
-            if !behind {
+            self.behind = !self.deal_with_all(&fresh, &stop).await;
+            if !self.behind {
                 self.position = self.position.max(came.end);
             }
         }
@@ -166,11 +168,16 @@ impl Loop {
                 return true;
             }
             tracing::warn!(%error, last, "triggers could not fire; trying again");
-            wait(stop).await;
-            // A commit whose answer was lost may be there after all.
-            if let Ok(Some(saved)) = read_mark(&self.engine).await
-                && saved >= last
-            {
+            // A commit whose answer was lost may be there after all. Until that is known nothing may fire again.
+            let saved = loop {
+                wait(stop).await;
+                match read_mark(&self.engine).await {
+                    Ok(saved) => break saved,
+                    Err(_) if stop.is_cancelled() => return false,
+                    Err(error) => tracing::warn!(%error, "the place of the triggers cannot be read; trying again"),
+                }
+            };
+            if let Some(saved) = saved.filter(|saved| *saved >= last) {
                 (self.saved, self.position) = (saved, last);
                 return true;
             }
@@ -222,8 +229,11 @@ impl Loop {
         };
         let payload = payload_of(&self.engine, &event).await?;
         let id = event.event_id;
+        let environment = Arc::clone(self.engine.environment());
         // Expressions may take a while: not on a thread that others need.
-        let evaluated = tokio::task::spawn_blocking(move || evaluate(&event, &payload, &matching, depth)).await;
+        let evaluated =
+            beside(self.engine.environment(), move || evaluate(&event, &payload, &matching, depth, &*environment))
+                .await;
         let (starts, refused) =
             evaluated.map_err(|_| Error::internal(format!("the triggers of event {id} could not be evaluated")))?;
         all.act.starts.extend(starts);
@@ -245,7 +255,11 @@ impl Loop {
     /// Saves how far the loop is, if that changed.
     async fn save(&mut self) {
         let seen = self.feed.seen.load(Ordering::Acquire);
-        if self.feed.rows.is_empty() && !self.feed.lagged.load(Ordering::Acquire) && self.position >= self.end {
+        if !self.behind
+            && self.feed.rows.is_empty()
+            && !self.feed.lagged.load(Ordering::Acquire)
+            && self.position >= self.end
+        {
             self.position = self.position.max(seen);
         }
         if self.position == self.saved {
@@ -265,6 +279,7 @@ fn evaluate(
     payload: &Value,
     matching: &[Arc<Triggered>],
     depth: u32,
+    environment: &dyn Environment,
 ) -> (Vec<Start>, Vec<DeadLetter>) {
     let (mut starts, mut letters) = (Vec::new(), Vec::new());
     let fired = Fired::new(Local::Event, &view(event, payload));
@@ -283,6 +298,7 @@ fn evaluate(
             match inputs {
                 Ok(inputs) => {
                     starts.push(start(
+                        RunId(environment.new_id()),
                         triggered,
                         inputs,
                         Trigger::Event { event_id, event_type },
@@ -295,7 +311,12 @@ fn evaluate(
                     let workflow = &triggered.workflow;
                     tracing::warn!(%workflow, %event_id, why, "an event that matches a trigger starts nothing");
                     let what = Uuid::new_v5(&event_id, format!("{workflow}/{number}").as_bytes());
-                    letters.push(letter(event, what, format!("it starts no run of workflow `{workflow}`: {why}")));
+                    letters.push(letter(
+                        event,
+                        what,
+                        format!("it starts no run of workflow `{workflow}`: {why}"),
+                        environment.now(),
+                    ));
                 }
             }
         }

@@ -80,6 +80,7 @@ impl Scope for Fired {
 
 /// A run that a trigger starts.
 pub(super) fn start(
+    id: RunId,
     of: &Triggered,
     inputs: Data,
     trigger: Trigger,
@@ -92,5 +93,5 @@ pub(super) fn start(
         cause: Some(Cause { trigger, depth, event }),
         ..RunStarted::new(of.namespace.clone(), of.workflow.clone(), of.revision, inputs)
     };
-    (RunId(Uuid::now_v7()), started, Arc::clone(&of.definition))
+    (id, started, Arc::clone(&of.definition))
 }

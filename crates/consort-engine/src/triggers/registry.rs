@@ -1,6 +1,6 @@
 //! Which workflows start by themselves.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -28,7 +28,7 @@ type Name = (Arc<str>, Arc<str>);
 /// The newest revisions of workflows that have triggers.
 #[derive(Default)]
 pub(crate) struct Registry {
-    workflows: RwLock<HashMap<Name, Arc<Triggered>>>,
+    workflows: RwLock<BTreeMap<Name, Arc<Triggered>>>,
     /// Whether any workflow waits for published events.
     events: AtomicBool,
     /// Whether any workflow waits for events of runs.

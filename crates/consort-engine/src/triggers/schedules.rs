@@ -1,6 +1,6 @@
 //! Schedules: which are there, when each fires next, and what happens then.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::fire::{Fired, start};
 use super::registry::Triggered;
 use crate::Engine;
-use crate::ledger::{Act, now};
+use crate::ledger::Act;
 use crate::letters::letter;
 use crate::types::ScheduleView;
 
@@ -65,12 +65,12 @@ struct Schedule {
 
 pub(super) struct Loop {
     engine: Engine,
-    schedules: HashMap<String, Schedule>,
+    schedules: BTreeMap<String, Schedule>,
 }
 
 impl Loop {
     pub(super) async fn open(engine: Engine) -> Result<Loop, StoreError> {
-        let mut stored = HashMap::new();
+        let mut stored = BTreeMap::new();
         let mut after = String::new();
         loop {
             let marks = engine.inner.store.marks(MARKS, &after, PAGE).await?;
@@ -78,7 +78,7 @@ impl Loop {
             after.clone_from(&last.name);
             stored.extend(marks.into_iter().filter_map(|mark| Some((mark.name, mark.value?))));
         }
-        let mut opened = Loop { engine, schedules: HashMap::new() };
+        let mut opened = Loop { engine, schedules: BTreeMap::new() };
         opened.refresh(&stored);
         let gone: Vec<Mark> = stored
             .into_keys()
@@ -94,9 +94,10 @@ impl Loop {
             self.show();
             let queued = self.schedules.values().any(|schedule| schedule.state.queued.is_some());
             let next = self.schedules.values().filter_map(|schedule| schedule.next).min();
-            let until = next.map_or(NAP, |next| Duration::from_millis((next - now()).max(0) as u64));
+            let until = next.map_or(NAP, |next| Duration::from_millis((next - self.engine.now()).max(0) as u64));
             let longest = if queued { LOOK } else { NAP };
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = self.engine.inner.registry.changed.notified() => self.adopt().await,
                 () = tokio::time::sleep(until.min(longest)) => {}
@@ -104,7 +105,7 @@ impl Loop {
             let due: Vec<String> = self
                 .schedules
                 .iter()
-                .filter(|(_, s)| s.next.is_some_and(|next| next <= now()) || s.state.queued.is_some())
+                .filter(|(_, s)| s.next.is_some_and(|next| next <= self.engine.now()) || s.state.queued.is_some())
                 .map(|(name, _)| name.clone())
                 .collect();
             for name in due {
@@ -113,9 +114,16 @@ impl Loop {
                 }
                 if let Err(error) = self.look_at(&name).await {
                     tracing::warn!(schedule = name, %error, "a schedule could not fire; trying again");
-                    // A stop does not wait for this.
-                    let _ = tokio::time::timeout(LOOK, stop.cancelled()).await;
-                    self.reread(&name).await;
+                    // Until it is known whether the commit is there after all, it must not fire again.
+                    loop {
+                        // A stop does not wait for this.
+                        let _ = tokio::time::timeout(LOOK, stop.cancelled()).await;
+                        match self.reread(&name).await {
+                            Ok(()) => break,
+                            Err(_) if stop.is_cancelled() => return,
+                            Err(error) => tracing::warn!(schedule = name, %error, "it cannot be read; trying again"),
+                        }
+                    }
                 }
             }
         }
@@ -124,7 +132,7 @@ impl Loop {
     /// Takes over what was applied or deleted.
     async fn adopt(&mut self) {
         let before: Vec<String> = self.schedules.keys().cloned().collect();
-        let fresh = self.refresh(&HashMap::new());
+        let fresh = self.refresh(&BTreeMap::new());
         let mut marks: Vec<Mark> = before
             .into_iter()
             .filter(|name| !self.schedules.contains_key(name))
@@ -137,7 +145,7 @@ impl Loop {
     }
 
     /// Brings the schedules up to date with the newest revisions. Answers with those that begin anew.
-    fn refresh(&mut self, stored: &HashMap<String, String>) -> Vec<String> {
+    fn refresh(&mut self, stored: &BTreeMap<String, String>) -> Vec<String> {
         let mut old = std::mem::take(&mut self.schedules);
         let mut fresh = Vec::new();
         for of in self.engine.inner.registry.all() {
@@ -190,7 +198,7 @@ impl Loop {
     /// Deals with the times of a schedule that have come.
     async fn look_at(&mut self, name: &str) -> Result<(), Error> {
         let Some(schedule) = self.schedules.get_mut(name) else { return Ok(()) };
-        let at = now();
+        let at = self.engine.now();
         let trigger = schedule.trigger();
         let (due, newest) = due(trigger, schedule.state.last, at);
         let overlap = trigger.overlap;
@@ -230,11 +238,12 @@ impl Loop {
             let fired = Fired::new(Local::Schedule, &json!({"time": rfc3339(time)}));
             match fired.inputs(&trigger.inputs, &schedule.of.definition) {
                 Ok(inputs) => {
-                    let begun = start(&schedule.of, inputs, Trigger::Schedule { at: time }, 1, None, None);
+                    let id = RunId(self.engine.environment().new_id());
+                    let begun = start(id, &schedule.of, inputs, Trigger::Schedule { at: time }, 1, None, None);
                     (state.run, state.fired) = (Some(begun.0), Some(at));
                     act.starts.push(begun);
                 }
-                Err(why) => letters.push(refused(schedule, time, &why)),
+                Err(why) => letters.push(refused(schedule, time, &why, at)),
             }
         }
         if !letters.is_empty() {
@@ -253,15 +262,16 @@ impl Loop {
     }
 
     /// After a failure: a commit whose answer was lost may be there after all.
-    async fn reread(&mut self, name: &str) {
-        let Some(schedule) = self.schedules.get_mut(name) else { return };
-        if let Ok(marks) = self.engine.inner.store.marks(name, "", 1).await
-            && let Some(value) = marks.into_iter().find(|mark| mark.name == name).and_then(|mark| mark.value)
+    async fn reread(&mut self, name: &str) -> Result<(), StoreError> {
+        let Some(schedule) = self.schedules.get_mut(name) else { return Ok(()) };
+        let marks = self.engine.inner.store.marks(name, "", 1).await?;
+        if let Some(value) = marks.into_iter().find(|mark| mark.name == name).and_then(|mark| mark.value)
             && let Ok(state) = serde_json::from_str::<State>(&value)
         {
             schedule.next = schedule.trigger().cron.next_after(state.last);
             schedule.state = state;
         }
+        Ok(())
     }
 }
 
@@ -317,7 +327,7 @@ async fn cancel(engine: &Engine, namespace: &str, run: RunId) -> Result<(), Erro
 }
 
 /// What is kept of a time that could not start a run.
-fn refused(schedule: &Schedule, time: Millis, why: &str) -> consort_core::ports::DeadLetter {
+fn refused(schedule: &Schedule, time: Millis, why: &str, now: Millis) -> consort_core::ports::DeadLetter {
     let workflow = &schedule.of.workflow;
     tracing::warn!(%workflow, why, code = Code::name_of(Code::InvalidArgument as i32), "a schedule fired and starts nothing");
     let event_id = Uuid::new_v5(
@@ -338,7 +348,7 @@ fn refused(schedule: &Schedule, time: Millis, why: &str) -> consort_core::ports:
         payload: Data::of(&json!({"workflow": &**workflow, "schedule": schedule.index, "time": rfc3339(time)})),
         depth: 0,
     };
-    letter(&event, event_id, format!("the schedule starts no run of workflow `{workflow}`: {why}"))
+    letter(&event, event_id, format!("the schedule starts no run of workflow `{workflow}`: {why}"), now)
 }
 
 #[cfg(test)]

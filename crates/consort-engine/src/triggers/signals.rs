@@ -1,6 +1,6 @@
 //! Signals to the mesh: from what was detected to the runs that act on it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use consort_core::Error;
@@ -18,7 +18,8 @@ use uuid::Uuid;
 use super::events::payload_of;
 use super::fire::{Fired, MAX_CHAIN, start};
 use crate::Engine;
-use crate::ledger::{Act, now};
+use crate::environment::beside;
+use crate::ledger::Act;
 
 /// The type of the event that raises a signal.
 pub(crate) const DETECTED: &str = "SIGNAL.DETECTED";
@@ -35,7 +36,7 @@ const FOR_PERSON: &str = r#"{"name":"signal","inputs":{"signal":{"type":"object"
 /// Callers that wait until their signals are routed.
 #[derive(Default)]
 pub(crate) struct Waiting {
-    callers: Mutex<HashMap<Uuid, oneshot::Sender<SignalRow>>>,
+    callers: Mutex<BTreeMap<Uuid, oneshot::Sender<SignalRow>>>,
 }
 
 impl Waiting {
@@ -133,8 +134,9 @@ impl Routed<'_> {
         let matching = self.engine.inner.registry.of(&self.event.namespace);
         let (signal, of, trigger) = (self.signal.clone(), self.of.clone(), self.trigger());
         let (seen, routed) = (view.clone(), Some(self.event_id(ROUTED)));
+        let environment = Arc::clone(self.engine.environment());
         // Expressions may take a while: not on a thread that others need.
-        let evaluated = tokio::task::spawn_blocking(move || {
+        let evaluated = beside(self.engine.environment(), move || {
             let fired = Fired::new(Local::Signal, &seen);
             let mut starts: Vec<Start> = Vec::new();
             for triggered in &matching {
@@ -146,7 +148,10 @@ impl Routed<'_> {
                         Err(why) => Err(why),
                     };
                     match inputs {
-                        Ok(inputs) => starts.push(start(triggered, inputs, trigger.clone(), depth, of.clone(), routed)),
+                        Ok(inputs) => {
+                            let id = RunId(environment.new_id());
+                            starts.push(start(id, triggered, inputs, trigger.clone(), depth, of.clone(), routed));
+                        }
                         Err(why) => {
                             let workflow = &triggered.workflow;
                             tracing::warn!(%workflow, why, "a signal that matches a trigger starts nothing");
@@ -185,7 +190,7 @@ impl Routed<'_> {
                 Data::of(&json!({"signal": view})),
             )
         };
-        Ok((RunId(Uuid::now_v7()), started, Arc::new(definition)))
+        Ok((RunId(self.engine.environment().new_id()), started, Arc::new(definition)))
     }
 
     /// The id of the event of this type about this signal.
@@ -236,7 +241,7 @@ impl Routed<'_> {
             ("SIGNAL.ACTED", json!({"signal": name, "runs": runs})),
         ];
         let mut cause = self.event.event_id;
-        let at = now();
+        let at = self.engine.now();
         let event = |(event_type, payload): (&str, Value)| {
             let event_id = self.event_id(event_type);
             let causation_id = Some(std::mem::replace(&mut cause, event_id));

@@ -7,6 +7,7 @@ use consort_core::workflow::Workflow;
 use consort_core::{Data, Error};
 
 use crate::Engine;
+use crate::environment::{Environment, beside};
 use crate::types::{Answer, Done, TaskFailure};
 
 /// Longest plan, in bytes.
@@ -21,7 +22,7 @@ impl Engine {
             Ok(Done::Output(output)) => self.spill(output).await,
             Ok(Done::PlanText(text)) => {
                 let text = std::mem::take(text);
-                answer.result = match read(text).await {
+                answer.result = match read(self.environment(), text).await {
                     Ok((source, plan)) => {
                         let mut source = Data::of(&source.into());
                         self.spill(&mut source).await?;
@@ -36,13 +37,13 @@ impl Engine {
     }
 }
 
-async fn read(source: String) -> Result<(String, Arc<Workflow>), Failure> {
+async fn read(environment: &Arc<dyn Environment>, source: String) -> Result<(String, Arc<Workflow>), Failure> {
     let bad = |text: String| Failure::new(Code::InvalidArgument, text);
     if source.len() > PLAN_LIMIT {
         return Err(bad(format!("the plan has {} bytes; at most {PLAN_LIMIT} are allowed", source.len())));
     }
     // A large plan takes a while to check: not on a thread that others need.
-    let parsed = tokio::task::spawn_blocking(move || Workflow::parse(&source).map(|plan| (source, plan)));
+    let parsed = beside(environment, move || Workflow::parse(&source).map(|plan| (source, plan)));
     let parsed = parsed.await.map_err(|_| bad("the plan could not be checked".to_owned()))?;
     parsed.map(|(source, plan)| (source, Arc::new(plan))).map_err(|mistakes| {
         let more = mistakes.len().saturating_sub(SHOWN);

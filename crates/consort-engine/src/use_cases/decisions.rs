@@ -4,7 +4,7 @@ use consort_core::Error;
 use consort_core::ports::DecisionRow;
 use consort_core::run::Command;
 
-use super::requests::{check, stored};
+use super::requests::check;
 use crate::ledger::Outcome;
 use crate::types::AnswerDecision;
 use crate::{Engine, store_error};
@@ -17,7 +17,7 @@ impl Engine {
         if let Some(form) = &mut form {
             self.spill(form).await?;
         }
-        let mine = request.map(|request| stored(&namespace, "AnswerDecision", &request, id.as_bytes().to_vec()));
+        let mine = request.map(|request| self.stored(&namespace, "AnswerDecision", &request, id.as_bytes().to_vec()));
         if self.answered_before(mine.as_ref()).await?.is_some() {
             return Ok(row);
         }

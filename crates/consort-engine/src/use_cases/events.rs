@@ -3,7 +3,6 @@
 use consort_core::Error;
 use consort_core::event::Published;
 
-use super::requests::stored;
 use crate::ledger::Message;
 use crate::types::RequestId;
 use crate::{Engine, store_error};
@@ -17,7 +16,7 @@ impl Engine {
             let mut fresh = Vec::with_capacity(events.len());
             for event in &events {
                 let id = RequestId { id: event.event_id.to_string(), fingerprint: [0; 16] };
-                let request = stored(&event.namespace, "Publish", &id, Vec::new());
+                let request = self.stored(&event.namespace, "Publish", &id, Vec::new());
                 let known = self.inner.store.request(&request.key).await.map_err(|e| store_error(&e))?;
                 if known.is_none() && !requests.contains(&request) {
                     requests.push(request);

@@ -10,8 +10,8 @@ use consort_core::{Error, Kind};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::requests::{check, stored};
-use crate::ledger::{Act, Outcome, now};
+use super::requests::check;
+use crate::ledger::{Act, Outcome};
 use crate::types::{CreateProject, Health, ProjectView};
 use crate::{Engine, store_error};
 
@@ -27,9 +27,9 @@ impl Engine {
     pub async fn create_project(&self, create: CreateProject) -> Result<ProjectRow, Error> {
         let CreateProject { namespace, id, title, mut request, labels, created_by, request_id } = create;
         self.spill(&mut request).await?;
-        let uid = Uuid::now_v7();
+        let uid = self.environment().new_id();
         let id = id.unwrap_or_else(|| uid.to_string().into());
-        let mine = request_id.map(|request| stored(&namespace, "CreateProject", &request, id.as_bytes().to_vec()));
+        let mine = request_id.map(|request| self.stored(&namespace, "CreateProject", &request, id.as_bytes().to_vec()));
         if let Some(answer) = self.answered_before(mine.as_ref()).await? {
             return self.project_row(&namespace, &String::from_utf8_lossy(&answer)).await;
         }
@@ -40,7 +40,7 @@ impl Engine {
             title,
             request,
             state: ProjectState::Active,
-            created_at: now(),
+            created_at: self.now(),
             created_by,
             closed_at: None,
             reason: String::new(),
@@ -90,7 +90,7 @@ impl Engine {
         let failed = count(&[RunState::Failed]);
         let (health, health_reason) = if failed > 0 {
             (Health::Failing, format!("{failed} of its runs failed; look at them, then retry or cancel them"))
-        } else if oldest_decision.is_some_and(|at| at < now() - PATIENCE) {
+        } else if oldest_decision.is_some_and(|at| at < self.now() - PATIENCE) {
             (Health::AtRisk, "a question has waited for more than a day; somebody must answer it".to_owned())
         } else if urgent > 0 {
             (Health::AtRisk, format!("{urgent} signals of high urgency are open"))
@@ -165,7 +165,7 @@ impl Engine {
             let text = format!("run {run} of project `{id}` is not over; wait for it, cancel it, or stop the project");
             return Err(Error::precondition("RUNS_LIVE", text));
         }
-        let closed = ProjectRow { state: ProjectState::Completed, closed_at: Some(now()), ..row };
+        let closed = ProjectRow { state: ProjectState::Completed, closed_at: Some(self.now()), ..row };
         self.close(closed, "PROJECT.COMPLETED", json!({})).await
     }
 
@@ -177,7 +177,7 @@ impl Engine {
             ProjectState::Stopped => {}
             ProjectState::Active => {
                 let payload = if reason.is_empty() { json!({}) } else { json!({"reason": reason}) };
-                let stopped = ProjectRow { state: ProjectState::Stopped, closed_at: Some(now()), reason, ..row };
+                let stopped = ProjectRow { state: ProjectState::Stopped, closed_at: Some(self.now()), reason, ..row };
                 row = self.close(stopped, "PROJECT.STOPPED", payload).await?;
             }
         }

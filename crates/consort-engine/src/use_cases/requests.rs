@@ -4,19 +4,12 @@ use consort_core::ports::StoredRequest;
 use consort_core::{Error, Kind};
 use uuid::Uuid;
 
-use crate::ledger::{Message, Outcome, now};
+use crate::ledger::{Message, Outcome};
 use crate::types::RequestId;
 use crate::{Engine, store_error};
 
 /// Times that a caller asks again because its batch failed on somebody else's account.
 const MAX_ASKS: usize = 20;
-
-/// The stored form of a request id. `answer` is what the same request gets again.
-pub(super) fn stored(namespace: &str, method: &str, request: &RequestId, answer: Vec<u8>) -> StoredRequest {
-    let name = format!("{namespace}\0{method}\0{}", request.id);
-    let key = *Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).as_bytes();
-    StoredRequest { key, fingerprint: request.fingerprint, answer, at: now() }
-}
 
 /// Refuses a request id that was used with other content.
 pub(super) fn check(mine: &StoredRequest, theirs: &StoredRequest) -> Result<(), Error> {
@@ -28,6 +21,13 @@ pub(super) fn check(mine: &StoredRequest, theirs: &StoredRequest) -> Result<(), 
 }
 
 impl Engine {
+    /// The stored form of a request id. `answer` is what the same request gets again.
+    pub(super) fn stored(&self, namespace: &str, method: &str, request: &RequestId, answer: Vec<u8>) -> StoredRequest {
+        let name = format!("{namespace}\0{method}\0{}", request.id);
+        let key = *Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).as_bytes();
+        StoredRequest { key, fingerprint: request.fingerprint, answer, at: self.now() }
+    }
+
     /// Asks the ledger until the answer is its own.
     pub(crate) async fn ask_until_own(
         &self,

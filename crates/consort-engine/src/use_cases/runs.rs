@@ -12,7 +12,7 @@ use consort_core::{Data, Error};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::requests::{check, stored};
+use super::requests::check;
 use crate::ledger::{Change, Message, Outcome, Start, project_closed, view_run};
 use crate::loader::Loader;
 use crate::types::{RequestId, RunCommand, RunView, StartRun};
@@ -24,8 +24,8 @@ impl Engine {
         let StartRun { namespace, workflow, revision, inputs, labels, project, request } = start;
         let (row, definition) = self.definition(&namespace, &workflow, revision).await?;
         let inputs = self.complete_inputs(&definition, &inputs).await?;
-        let id = RunId(Uuid::now_v7());
-        let mine = request.map(|request| stored(&namespace, "StartRun", &request, id.0.as_bytes().to_vec()));
+        let id = RunId(self.environment().new_id());
+        let mine = request.map(|request| self.stored(&namespace, "StartRun", &request, id.0.as_bytes().to_vec()));
         let project = self.project_ref(&namespace, project).await?;
         let started = RunStarted { labels, project, ..RunStarted::new(namespace.clone(), workflow, row, inputs) };
         let mut ended = None;
@@ -95,7 +95,7 @@ impl Engine {
     }
 
     async fn complete_inputs(&self, definition: &Workflow, inputs: &Data) -> Result<Data, Error> {
-        let loader = Loader { store: Arc::clone(&self.inner.store), definitions: Arc::clone(&self.inner.definitions) };
+        let loader = Loader::of(self);
         let value = match inputs {
             Data::Inline(json) => json.value(),
             Data::Blob(blob) => {
@@ -120,9 +120,7 @@ impl Engine {
         let view = if let Some(view) = hot {
             view
         } else {
-            let loader =
-                Loader { store: Arc::clone(&self.inner.store), definitions: Arc::clone(&self.inner.definitions) };
-            let loaded = loader.load(id).await.map_err(|e| store_error(&e))?;
+            let loaded = Loader::of(self).load(id).await.map_err(|e| store_error(&e))?;
             view_run(&loaded.ok_or_else(|| Error::not_found("run", id))?.run)
         };
         if &*view.namespace == namespace { Ok(view) } else { Err(Error::not_found("run", id)) }
@@ -162,7 +160,7 @@ impl Engine {
             RunCommand::Retry => ("RetryRun", Command::Retry),
             RunCommand::Signal { signal, payload } => ("SignalRun", Command::Signal { signal, payload }),
         };
-        let mine = request.map(|request| stored(namespace, method, &request, id.0.as_bytes().to_vec()));
+        let mine = request.map(|request| self.stored(namespace, method, &request, id.0.as_bytes().to_vec()));
         // A repeated command may be illegal by now; the first answer stands.
         if self.answered_before(mine.as_ref()).await?.is_some() {
             return self.run(namespace, id).await;

@@ -9,8 +9,8 @@ use consort_core::ports::SignalRow;
 use consort_core::run::project_name;
 use uuid::Uuid;
 
-use super::requests::{check, stored};
-use crate::ledger::{Act, Outcome, now};
+use super::requests::check;
+use crate::ledger::{Act, Outcome};
 use crate::loader::Loader;
 use crate::triggers::{DETECTED, detected};
 use crate::types::{RaiseSignal, ScheduleView, SignalView};
@@ -38,8 +38,8 @@ impl Engine {
             let json = Loader::of(self).text(blob).await.map_err(|e| store_error(&e))?;
             signal.payload = Data::Inline(json.map_err(|why| Error::bad_field("payload", why))?);
         }
-        let mut id = Uuid::now_v7();
-        let mine = request.map(|request| stored(&namespace, "RaiseSignal", &request, id.as_bytes().to_vec()));
+        let mut id = self.environment().new_id();
+        let mine = request.map(|request| self.stored(&namespace, "RaiseSignal", &request, id.as_bytes().to_vec()));
         if let Some(answer) = self.answered_before(mine.as_ref()).await? {
             return self.routed(first(&answer)?).await;
         }
@@ -50,7 +50,7 @@ impl Engine {
             event_id,
             event_type: DETECTED.to_owned(),
             event_version: 1,
-            timestamp: now(),
+            timestamp: self.now(),
             source: "client".to_owned(),
             instance: signal.source.clone(),
             correlation_id: correlation.unwrap_or(event_id),

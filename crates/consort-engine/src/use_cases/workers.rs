@@ -1,9 +1,10 @@
 //! Workers and agents: attach, lease without a stream, look up, drain.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use consort_core::Error;
+use tokio::time::Instant;
 
 use crate::Engine;
 use crate::ledger::{Message, To};

@@ -7,8 +7,8 @@ use consort_core::ports::WorkflowRow;
 use consort_core::workflow::{Mistake, Workflow};
 use consort_core::{Error, Violation};
 
-use super::requests::stored;
-use crate::ledger::{Message, now};
+use crate::environment::beside;
+use crate::ledger::Message;
 use crate::types::RequestId;
 use crate::{Engine, store_error};
 
@@ -26,7 +26,7 @@ impl Engine {
     ) -> Result<(WorkflowRow, Arc<Workflow>), Error> {
         let text = source.to_owned();
         // A large definition takes a while to check: not on a thread that others need.
-        let parsed = tokio::task::spawn_blocking(move || Workflow::parse(&text)).await;
+        let parsed = beside(self.environment(), move || Workflow::parse(&text)).await;
         let workflow = parsed
             .map_err(|_| Error::internal("the definition could not be checked"))?
             .map_err(|mistakes| Error::bad_fields(mistakes.into_iter().map(violation).collect()))?;
@@ -38,14 +38,14 @@ impl Engine {
             revision: 0,
             source: source.to_owned(),
             digest: BlobRef::of(source.as_bytes(), "application/yaml").sha256.to_string(),
-            created_at: now(),
+            created_at: self.now(),
             created_by: created_by.to_owned(),
             triggers: !workflow.triggers.is_empty(),
         };
         if validate_only {
             return Ok((row, workflow));
         }
-        let mine = request.map(|request| stored(&namespace, "ApplyWorkflow", &request, Vec::new()));
+        let mine = request.map(|request| self.stored(&namespace, "ApplyWorkflow", &request, Vec::new()));
         if let Some(answer) = self.answered_before(mine.as_ref()).await? {
             let revision = answer
                 .try_into()
@@ -80,7 +80,7 @@ impl Engine {
 
     /// Makes a workflow unavailable for new runs.
     pub async fn delete_workflow(&self, namespace: &str, id: &str, request: Option<RequestId>) -> Result<(), Error> {
-        let mine = request.map(|request| stored(namespace, "DeleteWorkflow", &request, Vec::new()));
+        let mine = request.map(|request| self.stored(namespace, "DeleteWorkflow", &request, Vec::new()));
         if self.answered_before(mine.as_ref()).await?.is_some() {
             return Ok(());
         }

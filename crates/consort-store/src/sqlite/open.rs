@@ -103,6 +103,9 @@ impl SqliteStore {
         let migrated = migrator().run_direct(None, &mut connection, false).await;
         migrated.map_err(|e| database(StoreError::Corrupt(format!("a migration failed: {e}"))))?;
         connection.close().await.map_err(|e| database(failed(e)))?;
+        let writer = Writer::start(folder.join("consort.db"), lock);
+        let writer = writer.map_err(|source| OpenError::Folder { path: folder.to_owned(), source })?;
+        writer.ready().await.map_err(database)?;
 
         let reading = options
             .read_only(true)
@@ -114,8 +117,6 @@ impl SqliteStore {
             .idle_timeout(Duration::from_secs(60))
             .test_before_acquire(false)
             .connect_lazy_with(reading);
-        let writer = Writer::start(folder.join("consort.db"), lock);
-        let writer = writer.map_err(|source| OpenError::Folder { path: folder.to_owned(), source })?;
         Ok(SqliteStore { writer, readers, blobs })
     }
 }

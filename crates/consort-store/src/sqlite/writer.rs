@@ -71,7 +71,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread, which opens the database with its first transaction.
+    /// Starts the thread. It opens the database when it is first asked for something.
     pub(super) fn start(path: PathBuf, lock: File) -> std::io::Result<Writer> {
         let checkpointer = Checkpointer::start(&path)?;
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
@@ -89,6 +89,11 @@ impl Writer {
         };
         let thread = thread::Builder::new().name("store-writer".into()).spawn(work)?;
         Ok(Writer { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Waits until the database is open and its write-ahead log empty.
+    pub(super) async fn ready(&self) -> Result<(), StoreError> {
+        self.with(|desk| desk.read(|_| Ok(()))).await?
     }
 
     /// Has work done on the thread. It is done to its end even if the caller stops waiting.
@@ -209,8 +214,25 @@ impl Desk {
     fn take(&mut self) -> Result<Connection, StoreError> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => Ok(open(&self.path).map_err(Refused::from)?),
+            None => {
+                let connection = open(&self.path).map_err(Refused::from)?;
+                settle(&connection)?;
+                Ok(connection)
+            }
         }
+    }
+}
+
+/// Writes what the write-ahead log holds into the database, makes that durable, and empties the log.
+///
+/// A sync that failed leaves pages that the system shows and the disk does not have: it counts them as written and never writes them
+/// again. Whoever builds on such a page, by adding to the log behind it, loses everything behind it when the power goes. So after
+/// any failure, and after a start that may follow one, nothing is added to the log before all of it was written anew elsewhere.
+fn settle(connection: &Connection) -> Result<(), StoreError> {
+    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    match busy.map_err(Refused::from)? {
+        0 => Ok(()),
+        _ => Err(StoreError::Unavailable("readers keep the write-ahead log from being emptied".into())),
     }
 }
 

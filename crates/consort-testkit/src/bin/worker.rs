@@ -1,5 +1,6 @@
 //! A worker for tests, in a process that can be killed. It serves `next` (a number to the next one), `flaky` (the same, but every
-//! step's first attempt fails) and `bulk` (a text of the wanted length), each after a few random milliseconds.
+//! step's first attempt fails) and `bulk` (a text of the wanted length), each after a few random milliseconds; and `poison`, which does
+//! what no task should do.
 //!
 //! `consort-test-worker ID SEED MAX_MS`; the mesh is found by `CONSORT_ADDR`. Says `ready` on standard output before it dials.
 
@@ -13,6 +14,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 
 #[tokio::main]
+#[allow(clippy::panic)] // a panic is what it is told to do
 async fn main() -> Result<(), String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [id, seed, max_ms] = &arguments[..] else { return Err("use: consort-test-worker ID SEED MAX_MS".into()) };
@@ -35,6 +37,7 @@ async fn main() -> Result<(), String> {
         .agent("next", after_a_while(number_after))
         .agent("flaky", after_a_while(at_second_try))
         .agent("bulk", after_a_while(bulk))
+        .agent("poison", poison)
         .run()
         .await
         .map_err(|error| error.to_string())
@@ -51,6 +54,28 @@ fn at_second_try(task: &Task) -> Result<Value, TaskError> {
         return Err(TaskError::new(Code::Unavailable, "the first attempt fails"));
     }
     number_after(task)
+}
+
+/// What becomes of `n` is in the case: it panics, hangs, is huge, ends the process, or takes all its memory.
+async fn poison(task: Task) -> Result<Value, TaskError> {
+    let input: Value = task.input()?;
+    match input["case"].as_str().unwrap_or_default() {
+        "panic" => panic!("planted: this task panics"),
+        "hang" => std::future::pending().await,
+        "huge" => Ok(json!("x".repeat(8 << 20))),
+        end @ ("abort" | "memory") => {
+            // What else is in hand is done and answered first.
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            if end == "memory" {
+                let mut eaten: Vec<Vec<u8>> = Vec::new();
+                loop {
+                    eaten.push(vec![1; 64 << 20]);
+                }
+            }
+            std::process::abort()
+        }
+        _ => number_after(&task),
+    }
 }
 
 fn bulk(task: &Task) -> Result<Value, TaskError> {

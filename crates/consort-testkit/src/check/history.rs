@@ -31,8 +31,8 @@ pub(super) fn read(run: RunId, records: &[Record], stored: &Stored, report: &mut
     }
     report.events += entries.len();
     let fold = stored.rows.get(&run).and_then(|row| {
-        let definition = stored.definitions.get(&(row.workflow.clone(), row.revision))?;
-        match Run::replay(run, definition.clone(), records) {
+        let definition = stored.definition(row)?;
+        match Run::replay(run, definition, records) {
             Ok(fold) => Some(fold),
             Err(damaged) => {
                 report.problems.push(format!("run {run} cannot be replayed: {damaged}"));
@@ -81,6 +81,13 @@ pub(super) fn check_facts(run: RunId, history: &History, report: &mut Report) {
                 }
                 report.leases_lost += 1;
             }
+            // A plan or a question ends a lease as an answer does, and is no result.
+            Fact::ChildStarted { token: Some(token), .. } | Fact::ClarificationRequested { token: Some(token), .. } => {
+                let lease = step.lease.take();
+                if lease != Some(*token) {
+                    problem(format!("took an answer of lease {token} while {lease:?} was in force"));
+                }
+            }
             Fact::StepSucceeded { token, .. }
             | Fact::StepFailed { token, .. }
             | Fact::StepRetryScheduled { token, .. } => {
@@ -105,7 +112,9 @@ pub(super) fn check_facts(run: RunId, history: &History, report: &mut Report) {
 
 fn run_fact(fact: &Fact, steps: &mut BTreeMap<StepKey, Step>) {
     match fact {
-        Fact::RunCancelled { .. } | Fact::RunFailed { .. } => steps.values_mut().for_each(|step| step.lease = None),
+        Fact::RunCancelled { .. } | Fact::RunFailed { .. } | Fact::RunCompensating { .. } => {
+            steps.values_mut().for_each(|step| step.lease = None)
+        }
         // What failed gets a new life; what is done stays.
         Fact::RunRetried { steps: again } => {
             for (_, step) in steps.iter_mut().filter(|(key, _)| again.contains(&key.id)) {

@@ -1,0 +1,83 @@
+"""What the parts of a sitting about size share."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.figures import short
+from bench.processes import BenchError, Process, say
+from bench.systems.base import MARGIN
+from bench.systems.consort import bench_engine, serve
+
+Point = dict[str, Any]
+# Each point is the median of so many readings.
+TURNS = 3
+WARMUP = 2
+
+
+@dataclass(slots=True)
+class Part:
+    """One part of a sitting: its folder, and the points and readings it has so far."""
+
+    binary: Path
+    folder: Path
+    seconds: int
+    seed: int
+    points: list[Point] = field(default_factory=list)
+    readings: list[Point] = field(default_factory=list)
+
+    @contextmanager
+    def server(self, *flags: str) -> Iterator["Served"]:
+        """A server on this part's store, which stays when the server ends."""
+        process, address, ready_ms = serve(self.binary, self.folder, *flags)
+        with process:
+            yield Served(self, process, address, round(ready_ms, 1))
+
+    def add(self, point: Point) -> None:
+        """A point of the curve."""
+        self.points.append(point)
+        said = ", ".join(f"{name} {short(value)}" for name, value in point.items() if isinstance(value, int | float))
+        say(f"  {said}")
+
+    def store_mib(self) -> float:
+        """What the store takes on disk, in MiB."""
+        files = (path for path in (self.folder / "data").rglob("*") if path.is_file())
+        return round(sum(path.stat().st_size for path in files) / 2**20, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server that runs."""
+
+    part: Part
+    process: Process
+    address: str
+    ready_ms: float
+
+    def load(self, *flags: str, seconds: int | None = None, warmup: int = WARMUP) -> Point:
+        """One reading of `consort bench engine` against this server."""
+        span = self.part.seconds if seconds is None else seconds
+        window = ["--seconds", str(span), "--warmup", str(warmup), "--seed", str(self.part.seed)]
+        limit = span + warmup + MARGIN
+        reading = bench_engine(self.part.binary, self.address, self.part.folder, limit, *flags, *window)
+        self.part.readings.append(reading)
+        return reading
+
+    def figures(self, *flags: str, turns: int = TURNS, warmup: int = WARMUP) -> Point:
+        """The medians of some readings. BenchError if no run ended well in one of them."""
+        seen = [self.load(*flags, warmup=warmup) for _ in range(turns)]
+        if broken := next((each for each in seen if not each["runs"]), None):
+            raise BenchError(f"no run ended within {broken['seconds']} s: {broken['error_examples']}")
+        names = ("runs_per_s", "steps_per_s", "mib_per_s", "p50_ms", "p99_ms", "errors")
+        found = {name: [each[name] for each in seen if each.get(name) is not None] for name in names}
+        return {name: round(median(values), 3) for name, values in found.items() if values}
+
+    def idle_cpu(self, seconds: float = 10.0) -> float:
+        """Percent of a core that the server takes while nobody asks for anything."""
+        before = self.process.cpu_seconds()
+        time.sleep(seconds)
+        return round((self.process.cpu_seconds() - before) / seconds * 100, 2)

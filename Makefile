@@ -25,6 +25,7 @@ lint: lint-rust lint-python lint-proto lint-shell ## run every check that needs 
 
 fmt: setup-dev ## format Rust, Python and protos in place
 	cargo fmt --all
+	cargo fmt --manifest-path tests/bench/shape/Cargo.toml
 	$(VENV)/ruff format --config python/pyproject.toml $(PYTHON_SOURCES)
 	$(VENV)/ruff check --config python/pyproject.toml --fix-only $(PYTHON_SOURCES)
 	$(VENV)/buf format --write
@@ -67,6 +68,7 @@ test-python: setup-dev
 
 lint-rust: setup-dev
 	cargo fmt --all --check
+	cargo fmt --check --manifest-path tests/bench/shape/Cargo.toml
 	cargo clippy --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
 	else echo "cargo-deny is not installed; the architecture test holds licences and dependencies"; fi

@@ -60,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     row.add_argument("file", type=Path, nargs="+", help="JSON of a sitting")
     row = modes.add_parser("targets", help="the targets of a sitting as a table")
     row.add_argument("file", type=Path, help="JSON of a sitting")
+    row = modes.add_parser("merge", help="several sittings of one machine as one, such as one round each")
+    row.add_argument("file", type=Path, nargs="+", help="JSON of a sitting")
     row = modes.add_parser("publish", help="make a sitting the one that documents show")
     row.add_argument("file", type=Path, nargs="+", help="JSON of a sitting")
     return parser
@@ -117,6 +119,11 @@ def main() -> int:
                 say(f"wrote {charts.write(sitting.read(path), path)}")
         elif options.mode == "targets":
             print(targets.as_text(sitting.read(options.file)["targets"]))
+        elif options.mode == "merge":
+            whole = sitting.merged([sitting.read(path) for path in options.file])
+            store = durable.finish if sitting.kind_of(whole) == "durable" else sitting.write
+            path = store(whole, options.file[0].parent, "-merged")
+            say(f"wrote {path} and {charts.write(sitting.read(path), path)}")
         elif options.mode == "publish":
             for path in options.file:
                 _publish(path)

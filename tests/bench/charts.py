@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import svg
-from bench.figures import Medians, short
+from bench.figures import Medians, of_bytes, short
 from bench.sitting import Document, kind_of, named
 
 _WIDTH = 1000
@@ -31,7 +31,8 @@ def _durable(document: Document) -> str:
     settings = document["settings"]
     canvas = svg.Canvas(_WIDTH, 900, "Durable runs: Consort, its peers, and the bare shape on this machine")
     canvas.text(24, 34, canvas.title, "title ink")
-    rounds = f"median of {settings['rounds']} rounds of {settings['seconds']} s, logarithmic scale"
+    many = "s" if settings["rounds"] > 1 else ""
+    rounds = f"median of {settings['rounds']} round{many} of {settings['seconds']} s, logarithmic scale"
     canvas.text(24, 54, f"steps that do nothing, every acknowledgement on disk, closed loop; {rounds}", "dim")
     svg.legend(canvas, 24, 80, labels)
 
@@ -76,13 +77,14 @@ def _size(document: Document) -> str:
     found = document["curves"]
     canvas = svg.Canvas(_WIDTH, 880, "What size costs")
     canvas.text(24, 34, canvas.title, "title ink")
-    canvas.text(24, 54, f"Consort {document['version']}; flat is good where nothing else is said", "dim")
+    canvas.text(24, 54, f"{document['version']}; flat is good where nothing else is said", "dim")
 
     def panel(column: int, row: int, title: str, name: str, along: str, lines: dict[str, str], hue: int) -> None:
         points = found.get(name, [])
         series: svg.Series = {label: [point.get(metric) for point in points] for label, metric in lines.items()}
         box = svg.Box(24 + column * 486, 80 + row * 252, 466, 240)
-        svg.curves(canvas, box, title, [point[along] for point in points], series, first_hue=hue)
+        said = of_bytes if along == "bytes" else short
+        svg.curves(canvas, box, title, [point[along] for point in points], series, first_hue=hue, said=said)
 
     panel(
         0, 0, "1-step runs/s at 64 clients, over events in the store", "growth", "events", {"runs/s": "runs_per_s"}, 0

@@ -94,8 +94,7 @@ def measure(row: Scenario, system: System, folder: Path) -> dict[str, Any]:
             if row.live:
                 time.sleep(_REST)
                 reading["idle_mib"] = deployed.server.memory().resident
-                deployed.hold(row.live)
-                reading["live"] = row.live
+                reading["live"] = deployed.hold(row.live)
             reading |= deployed.load(row.work)
             if not reading["runs"] and not reading["errors"]:
                 # Slow, not broken: a window that is long enough says how slow.
@@ -143,12 +142,12 @@ def run(settings: Settings, systems: Sequence[System], results: Path) -> Path:
     return path
 
 
-def finish(document: sitting.Document, results: Path) -> Path:
+def finish(document: sitting.Document, results: Path, mark: str = "") -> Path:
     """Adds what follows from the readings, and writes the document."""
     document["medians"] = figures.medians(document["readings"])
     document["ratios"] = figures.ratios(document["medians"], targets.OURS)
     document["targets"] = targets.verdicts(document["medians"])
-    return sitting.write(document, results)
+    return sitting.write(document, results, mark)
 
 
 def _as_json(settings: Settings) -> dict[str, Any]:

@@ -71,6 +71,8 @@ def spread(values: Sequence[float]) -> float:
 def short(value: float) -> str:
     """A figure with about three digits: 0.91, 12.3, 5,300, 12.3k, 1.25M."""
     size = abs(value)
+    if size < 1_000 and float(value).is_integer():
+        return f"{value:.0f}"
     if size >= 999_500:
         return f"{value / 1e6:.3g}M"
     if size >= 9_995:
@@ -81,4 +83,20 @@ def short(value: float) -> str:
         return f"{value:.0f}"
     if size >= 9.95:
         return f"{value:.1f}"
-    return f"{value:.2f}" if size else "0"
+    return f"{value:.2f}"
+
+
+def brief(value: float) -> str:
+    """A figure with about two digits, for a narrow place: 0.91, 2.1, 87, 4.2k, 18k."""
+    size = abs(value)
+    if size >= 999.5:
+        return f"{value / 1e3:.0f}k" if size >= 9_950 else f"{value / 1e3:.1f}k"
+    return f"{value:.0f}" if size >= 9.95 else f"{value:.1f}" if size >= 0.95 else f"{value:.2f}"
+
+
+def of_bytes(value: float) -> str:
+    """Bytes as people say them: 10 KiB, 1 MiB."""
+    for unit, size in (("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f} B"

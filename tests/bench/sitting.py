@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -80,16 +81,47 @@ def read(path: Path) -> Document:
     return document
 
 
-def write(document: Document, folder: Path) -> Path:
-    """Writes the sitting as `<kind>-<date>.json`, whole or not at all, and returns the path."""
+def write(document: Document, folder: Path, mark: str = "") -> Path:
+    """Writes the sitting as `<kind>-<date><mark>.json`, whole or not at all, and returns the path."""
     kind = kind_of(document)
     folder.mkdir(parents=True, exist_ok=True)
-    stamp = document["date"][:16].replace(":", "").replace("T", "-")
-    path = folder / f"{kind}-{stamp}.json"
+    stamp = document["date"][:19].replace(":", "").replace("T", "-")
+    path = folder / f"{kind}-{stamp}{mark}.json"
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     os.replace(draft, path)
     return path
+
+
+def merged(documents: Sequence[Document]) -> Document:
+    """Sittings of one kind, on one machine, as one: their rounds after each other, or their parts beside each other.
+
+    DocumentError if they are not alike.
+    """
+    first = documents[0]
+    for other in documents[1:]:
+        for what in ("schema", "cpu", "kernel", "seconds", "version"):
+            sides = [_told(each, what) for each in (first, other)]
+            if sides[0] != sides[1]:
+                raise DocumentError(f"{what}: one sitting has {sides[0]!r} and another {sides[1]!r}")
+    whole = {**first, "command": "; ".join(each["command"] for each in documents), "readings": []}
+    whole["settings"] = dict(first["settings"])
+    if kind_of(first) == "size":
+        whole["curves"] = {name: points for each in documents for name, points in each["curves"].items()}
+        whole["readings"] = [reading for each in documents for reading in each["readings"]]
+        return whole
+    whole["systems"] = {name: about for each in documents for name, about in each["systems"].items()}
+    rounds = 0
+    for each in documents:
+        whole["readings"] += [{**reading, "round": reading["round"] + rounds} for reading in each["readings"]]
+        rounds = max((reading["round"] for reading in whole["readings"]), default=0)
+    whole["settings"]["rounds"] = rounds
+    return whole
+
+
+def _told(document: Document, what: str) -> Any:
+    """A property that sittings to be merged share, wherever it stands."""
+    return next((part[what] for part in (document, document["machine"], document["settings"]) if what in part), None)
 
 
 def named(document: Document) -> str:

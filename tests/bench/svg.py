@@ -1,11 +1,11 @@
 """Small pictures in SVG: bars and curves on a logarithmic scale. They follow the reader's light or dark theme."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from bench.figures import short
+from bench.figures import brief, short
 
 # Hues that can be told apart in both themes; the first is ours.
 _HUES = ("#2f7fd6", "#d9822b", "#8a63d2", "#3f9d63", "#c4485a", "#7a8694")
@@ -125,7 +125,7 @@ def bars(canvas: Canvas, box: Box, title: str, groups: Sequence[str], series: Se
     scale = Scale.over([*known, min(known) / 1.5], bottom, top)
     _grid(canvas, scale, left, box.x + box.width)
     each = (box.x + box.width - left) / len(groups)
-    wide = min(each * 0.86 / len(series), 44)
+    wide = min(each * 0.92 / len(series), 44)
     for place, group in enumerate(groups):
         middle = left + each * (place + 0.5)
         canvas.text(middle, bottom + 15, group, "dim", "middle")
@@ -136,10 +136,19 @@ def bars(canvas: Canvas, box: Box, title: str, groups: Sequence[str], series: Se
             x = middle + (number - len(series) / 2) * wide
             y = scale.at(value)
             canvas.bar(x + 1, y, wide - 2, bottom - y, hue(number), f"{name}, {group}: {short(value)}")
-            canvas.text(x + wide / 2, y - 4, short(value), "small ink", "middle")
+            canvas.text(x + wide / 2, y - 4, brief(value), "small ink", "middle")
 
 
-def curves(canvas: Canvas, box: Box, title: str, along: Sequence[float], series: Series, *, first_hue: int = 0) -> None:
+def curves(
+    canvas: Canvas,
+    box: Box,
+    title: str,
+    along: Sequence[float],
+    series: Series,
+    *,
+    first_hue: int = 0,
+    said: Callable[[float], str] = short,
+) -> None:
     """Curves over a logarithmic scale both ways, each point with its figure. None leaves a point out."""
     top, bottom, left, right = box.y + 34, box.y + box.height - 20, box.x + 34, box.x + box.width - 18
     canvas.text(box.x, box.y + 12, title, "head ink")
@@ -157,7 +166,7 @@ def curves(canvas: Canvas, box: Box, title: str, along: Sequence[float], series:
         return across.start + share * (across.end - across.start)
 
     for value in along:
-        canvas.text(place(value), bottom + 15, short(value), "dim", "middle")
+        canvas.text(place(value), bottom + 15, said(value), "dim", "middle")
     for number, (name, row) in enumerate(series.items(), first_hue):
         points = [(place(x), up.at(y), y) for x, y in zip(along, row, strict=True) if y]
         canvas.curve([(x, y) for x, y, _ in points], hue(number))

@@ -31,22 +31,18 @@ class Part:
     readings: list[Point] = field(default_factory=list)
 
     @contextmanager
-    def server(self, *flags: str) -> Iterator["Served"]:
-        """A server on this part's store, which stays when the server ends."""
-        process, address, ready_ms = serve(self.binary, self.folder, *flags)
+    def server(self, *flags: str, store: str = "") -> Iterator["Served"]:
+        """A server on this part's store, or on one of this name; the store stays when the server ends."""
+        folder = self.folder / store if store else self.folder
+        process, address, ready_ms = serve(self.binary, folder, *flags)
         with process:
-            yield Served(self, process, address, round(ready_ms, 1))
+            yield Served(self, process, address, round(ready_ms, 1), folder)
 
     def add(self, point: Point) -> None:
         """A point of the curve."""
         self.points.append(point)
         said = ", ".join(f"{name} {short(value)}" for name, value in point.items() if isinstance(value, int | float))
         say(f"  {said}")
-
-    def store_mib(self) -> float:
-        """What the store takes on disk, in MiB."""
-        files = (path for path in (self.folder / "data").rglob("*") if path.is_file())
-        return round(sum(path.stat().st_size for path in files) / 2**20, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +53,7 @@ class Served:
     process: Process
     address: str
     ready_ms: float
+    folder: Path
 
     def load(self, *flags: str, seconds: int | None = None, warmup: int = WARMUP) -> Point:
         """One reading of `consort bench engine` against this server."""
@@ -75,6 +72,11 @@ class Served:
         names = ("runs_per_s", "steps_per_s", "mib_per_s", "p50_ms", "p99_ms", "errors")
         found = {name: [each[name] for each in seen if each.get(name) is not None] for name in names}
         return {name: round(median(values), 3) for name, values in found.items() if values}
+
+    def store_mib(self) -> float:
+        """What the store takes on disk, in MiB."""
+        files = (path for path in (self.folder / "data").rglob("*") if path.is_file())
+        return round(sum(path.stat().st_size for path in files) / 2**20, 1)
 
     def idle_cpu(self, seconds: float = 10.0) -> float:
         """Percent of a core that the server takes while nobody asks for anything."""

@@ -27,7 +27,7 @@ def measure(part: Part, largest: int) -> list[Point]:
                     **figures,
                     "rss_mib": memory.resident,
                     "peak_mib": memory.peak,
-                    "store_mib": part.store_mib(),
+                    "store_mib": server.store_mib(),
                 }
             )
     return part.points

@@ -10,6 +10,9 @@ from bench.processes import Process
 
 # How long a server or a worker may take to start.
 START = 60.0
+# How long runs that wait are started, and how much longer the last of them may take.
+HOLD = 180
+HOLD_MARGIN = 60.0
 # How long a load may go on after its window, for the answers that are under way.
 MARGIN = 120.0
 
@@ -41,8 +44,8 @@ class Deployment(Protocol):
     def load(self, work: Work) -> dict[str, Any]:
         """Does the work; gives `runs`, `runs_per_s`, `p50_ms`, `p99_ms`, `errors` and `error_examples`."""
 
-    def hold(self, runs: int) -> None:
-        """Starts runs that wait, and returns when all have started."""
+    def hold(self, runs: int) -> int:
+        """Starts runs that wait, for HOLD seconds at most; gives how many have started."""
 
 
 class System(Protocol):

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import version_of
-from bench.processes import BenchError, Command, Process, output_of
-from bench.systems.base import START, Deploying, Deployment, Work, measured
+from bench.processes import Command, Process, output_of
+from bench.systems.base import HOLD, START, Deploying, Deployment, Work, measured
 
-HOLD = """\
+WAITING = """\
 name: bench-hold
 steps:
   - {id: hold, wait: {signal: go}}
@@ -99,24 +99,25 @@ class _Deployment:
             found |= {name: value for name, value in said.items() if value is not None}
         return found
 
-    def hold(self, runs: int) -> None:
-        started = asyncio.run(start_many(self._address, HOLD, runs))
-        if started < runs:
-            raise BenchError(f"only {started} of {runs} runs could be started")
+    def hold(self, runs: int) -> int:
+        return asyncio.run(start_many(self._address, WAITING, runs, HOLD))
 
 
-async def start_many(address: str, definition: str, runs: int) -> int:
-    """Starts runs of a workflow and waits for none of them; gives how many were started."""
+async def start_many(address: str, definition: str, runs: int, limit: float) -> int:
+    """Starts runs of a workflow, for `limit` seconds at most, and waits for none; gives how many have started."""
     from consort import Client  # noqa: PLC0415 - the SDK is needed for this alone.
 
     async with Client(address) as mesh:
         workflow = await mesh.apply(definition)
         left = iter(range(runs))
+        end = time.monotonic() + limit
         started = 0
 
         async def lane() -> None:
             nonlocal started
             for _ in left:
+                if time.monotonic() > end:
+                    return
                 await mesh.start(workflow)
                 started += 1
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.machine import version_of
 from bench.processes import BenchError, Command, Process, free_ports, output_of
-from bench.systems.base import START, Deploying, Deployment, Work, measured
+from bench.systems.base import HOLD, HOLD_MARGIN, START, Deploying, Deployment, Work, measured
 
 _LEAST_NODE = 22
 _LOOPBACK = "http://127.0.0.1"
@@ -100,9 +100,9 @@ class _Deployment:
             found |= output_of([self._load, *flags], self._folder, work.limit)
         return found
 
-    def hold(self, runs: int) -> None:
+    def hold(self, runs: int) -> int:
         flags = ["--url", f"{self._service}/hold/send", "--requests", str(runs)]
-        output_of([self._load, *flags], self._folder, 300)
+        return int(output_of([self._load, *flags], self._folder, HOLD + HOLD_MARGIN)["runs"])
 
 
 def _healthy(server: Process, url: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.processes import Command, Process, free_ports, output_of
-from bench.systems.base import START, Deploying, Deployment, Work, measured
+from bench.systems.base import HOLD, HOLD_MARGIN, START, Deploying, Deployment, Work, measured
 
 
 class Shape:
@@ -68,6 +68,6 @@ class _Deployment:
             found |= output_of([*self._client, *flags], self._folder, work.limit)
         return found
 
-    def hold(self, runs: int) -> None:
+    def hold(self, runs: int) -> int:
         flags = ["--hold", "--requests", str(runs)]
-        output_of([*self._client, *flags], self._folder, 300)
+        return int(output_of([*self._client, *flags], self._folder, HOLD + HOLD_MARGIN)["runs"])

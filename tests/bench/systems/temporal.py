@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.processes import BenchError, Command, Process, free_ports, output_of
-from bench.systems.base import START, Deploying, Deployment, Work, measured
+from bench.systems.base import HOLD, HOLD_MARGIN, START, Deploying, Deployment, Work, measured
 
 
 class Temporal:
@@ -72,5 +72,6 @@ class _Deployment:
             found |= output_of([*self._client, *flags], self._folder, work.limit)
         return found
 
-    def hold(self, runs: int) -> None:
-        output_of([*self._client, "--hold", str(runs)], self._folder, 600)
+    def hold(self, runs: int) -> int:
+        flags = ["--hold", str(runs), "--seconds", str(HOLD)]
+        return int(output_of([*self._client, *flags], self._folder, HOLD + HOLD_MARGIN)["runs"])

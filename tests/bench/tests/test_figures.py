@@ -33,6 +33,22 @@ def test_a_ratio_above_one_is_in_our_favour() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "said"), [(0.914, "0.91"), (2.1, "2.1"), (9.96, "10"), (999, "999"), (17_900, "18k")]
+)
+def test_a_figure_is_written_briefly(value: float, said: str) -> None:
+    assert figures.brief(value) == said
+
+
+def test_bytes_are_written_as_people_say_them() -> None:
+    assert [figures.of_bytes(size) for size in (7, 1 << 10, 100 << 10, 10 << 20)] == [
+        "7 B",
+        "1 KiB",
+        "100 KiB",
+        "10 MiB",
+    ]
+
+
+@pytest.mark.parametrize(
     ("value", "said"),
     [
         (0, "0"),
@@ -92,6 +108,6 @@ def test_the_python_worker_is_held_against_restates_own() -> None:
 
 def test_the_table_names_each_bound() -> None:
     text = targets.as_text(targets.verdicts({"fan-1": {"consort": {"p50_ms": 20.0}}}))
-    assert "100 ms: met (20.0 of 100 ms)" in text
+    assert "100 ms: met (20 of 100 ms)" in text
     assert "10x Restate at 64: not measured" in text
     assert len(text.splitlines()) == len(targets.ROWS) + 2

@@ -60,7 +60,7 @@ def texts(chart: str) -> list[str]:
 
 def test_a_sitting_is_written_whole_and_read_again(tmp_path: Path) -> None:
     path = durable.finish(document(readings=some_readings()), tmp_path)
-    assert path.name == "durable-2026-01-02-0304.json"
+    assert path.name == "durable-2026-01-02-030405.json"
     found = sitting.read(path)
     assert found["medians"]["one-64"]["restate"]["runs_per_s"] == 200.0
     assert found["ratios"]["one-64"]["restate"]["runs_per_s"] == 0.5
@@ -130,3 +130,22 @@ def test_this_machine_is_described(tmp_path: Path) -> None:
     assert 0 < about["disk"]["sync_p50_ms"] <= about["disk"]["sync_p99_ms"]
     assert json.dumps(about)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sittings_of_one_machine_are_merged(tmp_path: Path) -> None:
+    readings = [{**reading, "round": 1} for reading in some_readings()]
+    path = durable.finish(sitting.merged([_whole(readings), _whole(readings)]), tmp_path)
+    found = sitting.read(path)
+    assert found["settings"]["rounds"] == 2
+    assert {reading["round"] for reading in found["readings"]} == {1, 2}
+    assert found["medians"]["one-1"]["consort"]["rounds"] == 2
+    other = _whole(readings)
+    other["machine"] = {**other["machine"], "cpu": "another"}
+    with pytest.raises(sitting.DocumentError, match="cpu: one sitting has 'A & B <C>' and another 'another'"):
+        sitting.merged([_whole(readings), other])
+    parts = [document("size", curves={name: [{"runs": 1}]}) for name in ("growth", "waiting")]
+    assert set(sitting.merged(parts)["curves"]) == {"growth", "waiting"}
+
+
+def _whole(readings: list[dict[str, Any]]) -> sitting.Document:
+    return document(readings=readings, medians={}, ratios={}, targets=[])

@@ -2,7 +2,7 @@
 //
 //	temporal-load worker --address HOST:PORT
 //	temporal-load client --address HOST:PORT --steps N [--fan] --concurrency N --seconds S --warmup S
-//	temporal-load client --address HOST:PORT --hold N
+//	temporal-load client --address HOST:PORT --hold N --seconds S
 //
 // The client is a closed loop of lanes, each starting a workflow and waiting for its result. It prints one line of JSON with the
 // rate and the latencies of those that ended within the window. With --hold it starts workflows that stay, and waits for none.
@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -183,8 +184,8 @@ func load(address string, steps, concurrency, connections, seconds, warmup int, 
 	fmt.Println(string(answer))
 }
 
-// hold starts workflows, as many at once as there are lanes.
-func hold(address string, runs, concurrency int) {
+// hold starts workflows for some seconds at most, as many at once as there are lanes, and prints how many have started.
+func hold(address string, runs, concurrency, seconds int) {
 	connection := dial(address)
 	defer connection.Close()
 	left := make(chan struct{}, runs)
@@ -192,20 +193,26 @@ func hold(address string, runs, concurrency int) {
 		left <- struct{}{}
 	}
 	close(left)
+	end := time.Now().Add(time.Duration(seconds) * time.Second)
+	var started atomic.Int64
 	var lanes sync.WaitGroup
 	for range concurrency {
 		lanes.Go(func() {
 			for range left {
+				if time.Now().After(end) {
+					return
+				}
 				ctx, cancel := context.WithTimeout(context.Background(), within)
 				if _, err := connection.ExecuteWorkflow(ctx, client.StartWorkflowOptions{TaskQueue: queue}, Hold, 0); err != nil {
 					fail(err)
 				}
 				cancel()
+				started.Add(1)
 			}
 		})
 	}
 	lanes.Wait()
-	fmt.Printf("{\"runs\": %d}\n", runs)
+	fmt.Printf("{\"runs\": %d}\n", started.Load())
 }
 
 func main() {
@@ -228,7 +235,7 @@ func main() {
 		return
 	}
 	if *held > 0 {
-		hold(*address, *held, *concurrency)
+		hold(*address, *held, *concurrency, *seconds)
 		return
 	}
 	load(*address, *steps, *concurrency, *connections, *seconds, *warmup, *fan)

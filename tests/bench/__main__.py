@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 def _publish(path: Path) -> None:
     """Copies a sitting and its chart to the names that documents refer to."""
     document = sitting.read(path)
-    stem = path.with_name(f"{sitting.kind_of(document)}-{sitting.LATEST}")
+    stem = sitting.RESULTS / f"{sitting.kind_of(document)}-{sitting.LATEST}"
     shutil.copyfile(path, stem.with_suffix(".json"))
     stem.with_suffix(".svg").write_text(charts.draw(document))
     say(f"documents show {path.name} as {stem.name}.svg")

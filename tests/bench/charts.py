@@ -60,7 +60,7 @@ def _durable(document: Document) -> str:
     svg.bars(canvas, box, "One wide run, and a cold start (less is better)", [said for _, said in fan], series)
     live = f"{settings['live_runs']:,} live runs, loaded"
     memory: svg.Series = {
-        label: [table.get("live", {}).get(name, {}).get(metric) for metric in ("idle_mib", "peak_mib")]
+        label: [table.get("live", {}).get(name, {}).get(metric) for metric in ("idle_mib", "loaded_mib")]
         for name, label in zip(systems, labels, strict=True)
     }
     svg.bars(canvas, svg.Box(510, 604, 466, 240), "Memory of the server, MiB (less is better)", ["idle", live], memory)
@@ -75,7 +75,7 @@ def _version(document: Document, name: str) -> str:
 
 def _size(document: Document) -> str:
     found = document["curves"]
-    canvas = svg.Canvas(_WIDTH, 880, "What size costs")
+    canvas = svg.Canvas(_WIDTH, 896, "What size costs")
     canvas.text(24, 34, canvas.title, "title ink")
     canvas.text(24, 54, f"{document['version']}; flat is good where nothing else is said", "dim")
 
@@ -104,8 +104,8 @@ def _size(document: Document) -> str:
     panel(0, 2, "runs/s, over bytes handed from step to step", "payloads", "bytes", {"runs/s": "runs_per_s"}, 3)
     panel(1, 2, "MiB/s, over bytes handed from step to step", "payloads", "bytes", {"MiB/s": "mib_per_s"}, 4)
     for line, said in enumerate(_waiting(found.get("waiting", []))):
-        canvas.text(24, 836 + 16 * line, said, "dim")
-    canvas.text(24, 870, named(document), "small dim")
+        canvas.text(24, 848 + 16 * line, said, "dim")
+    canvas.text(24, 886, named(document), "small dim")
     return canvas.render()
 
 

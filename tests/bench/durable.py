@@ -19,7 +19,7 @@ _REST = 1.0
 # Runs of 1,000 steps may take seconds: their window is longer.
 _FAN_FACTOR = 2
 # When no run ended within the window it is made so much longer.
-_SLOW_FACTOR = 4
+_SLOW_FACTOR = 6
 _CLIENTS = (1, 16, 64, 256)
 
 
@@ -84,8 +84,12 @@ def plan(settings: Settings, systems: Sequence[System], rows: Sequence[Scenario]
     return order
 
 
-def measure(row: Scenario, system: System, folder: Path) -> dict[str, Any]:
-    """One reading: a fresh server, the work, and what was seen; `failure` says why there is none."""
+def measure(row: Scenario, system: System, folder: Path, *, slow: bool = False) -> dict[str, Any]:
+    """One reading: a fresh server, the work, and what was seen; `failure` says why there is none.
+
+    With `slow` the window is long from the beginning, and not only when no run ended within it.
+    """
+    longer = replace(row.work, seconds=row.work.seconds * _SLOW_FACTOR)
     reading: dict[str, Any] = {"scenario": row.key, "system": system.name}
     begun = time.monotonic()
     try:
@@ -95,13 +99,14 @@ def measure(row: Scenario, system: System, folder: Path) -> dict[str, Any]:
                 time.sleep(_REST)
                 reading["idle_mib"] = deployed.server.memory().resident
                 reading["live"] = deployed.hold(row.live)
-            reading |= deployed.load(row.work)
-            if not reading["runs"] and not reading["errors"]:
+            reading |= deployed.load(longer if slow else row.work)
+            if not slow and not reading["runs"] and not reading["errors"]:
                 # Slow, not broken: a window that is long enough says how slow.
-                reading |= deployed.load(replace(row.work, seconds=row.work.seconds * _SLOW_FACTOR))
+                reading |= deployed.load(longer) | {"slow": True}
             reading["steps_per_s"] = round(float(reading["runs_per_s"]) * row.work.steps, 1)
-    except (BenchError, OSError) as error:
-        reading["failure"] = str(error)
+    except Exception as error:
+        # Whatever breaks breaks this reading alone.
+        reading["failure"] = str(error) or repr(error)
     reading["took_s"] = round(time.monotonic() - begun, 1)
     return reading
 
@@ -119,17 +124,27 @@ def run(settings: Settings, systems: Sequence[System], results: Path) -> Path:
     order = plan(settings, present, rows)
     say(f"{len(order)} measurements in {settings.rounds} rounds, seed {settings.seed}")
     path = None
+    slow: set[tuple[str, str]] = set()
+    hopeless: set[tuple[str, str]] = set()
     try:
         for number, (turn, row, system) in enumerate(order, 1):
+            who = (row.key, system.name)
+            is_last = number == len(order) or order[number][0] != turn
+            if who in hopeless:
+                say(f"{number}/{len(order)} {row.key} {system.name}: left out, no run ended in the round before")
+                path = finish(document, results) if is_last else path
+                continue
             folder = Path(tempfile.mkdtemp(prefix="consort-bench-", dir=settings.scratch))
             try:
-                reading = measure(row, system, folder)
+                reading = measure(row, system, folder, slow=who in slow)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
             reading = {"round": turn + 1, **reading}
             document["readings"].append(reading)
             say(f"{number}/{len(order)} round {turn + 1} {row.key} {system.name}: {_in_short(reading)}")
-            if number == len(order) or order[number][0] != turn:
+            if reading.get("slow"):
+                (slow if reading["runs"] else hopeless).add(who)
+            if is_last:
                 path = finish(document, results)
     except KeyboardInterrupt:
         # What was read is not lost.

@@ -44,13 +44,19 @@ def begin(kind: str, folder: Path, seed: int, settings: dict[str, Any]) -> Docum
     return {
         "schema": _SCHEMA.format(kind=kind),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        "command": command_line(sys.argv[1:]),
         "seed": seed,
         "settings": settings,
         "repository": machine.repository(),
         "machine": machine.describe(folder),
         "readings": [],
     }
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """How the bench was called. Of paths only the last part is kept: where things lay is nobody's business."""
+    kept = [Path(argument).name if argument.startswith("/") else argument for argument in arguments]
+    return shlex.join(["python", "-m", "bench", *kept])
 
 
 def kind_of(document: Document) -> str:

@@ -61,6 +61,8 @@ class Served:
         window = ["--seconds", str(span), "--warmup", str(warmup), "--seed", str(self.part.seed)]
         limit = span + warmup + MARGIN
         reading = bench_engine(self.part.binary, self.address, self.part.folder, limit, *flags, *window)
+        # The sitting has its own, and where its scratch folder lay is nobody's business.
+        reading.pop("machine", None)
         self.part.readings.append(reading)
         return reading
 

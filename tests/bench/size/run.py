@@ -80,9 +80,10 @@ def run(settings: Settings, results: Path) -> Path:
         outcome: dict[str, Any] = {"scenario": name}
         try:
             measure(part)
-        except (BenchError, OSError) as error:
-            outcome["failure"] = str(error)
-            say(f"{name}: failed: {error}")
+        except Exception as error:
+            # Whatever breaks breaks this part alone.
+            outcome["failure"] = str(error) or repr(error)
+            say(f"{name}: failed: {outcome['failure']}")
         except KeyboardInterrupt:
             with suppress(OSError):
                 document["interrupted"] = True

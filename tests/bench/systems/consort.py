@@ -96,7 +96,7 @@ class _Deployment:
         with measured(self.server, found, work):
             said = bench_engine(self._binary, self._address, self._folder, work.limit, *flags)
             # What it cannot see of a server that it did not start is null, and must not hide what is seen here.
-            found |= {name: value for name, value in said.items() if value is not None}
+            found |= {name: value for name, value in said.items() if value is not None and name != "machine"}
         return found
 
     def hold(self, runs: int) -> int:

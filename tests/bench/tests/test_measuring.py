@@ -108,6 +108,13 @@ class FakeDeployment:
         return runs
 
 
+class Hopeless(FakeDeployment):
+    """No run ever ends."""
+
+    def load(self, work: Work) -> dict[str, Any]:
+        return super().load(work) | {"runs": 0, "runs_per_s": 0.0}
+
+
 class FakeSystem:
     """A system that starts nothing of its own, or breaks."""
 
@@ -132,7 +139,7 @@ class FakeSystem:
         if self._broken:
             raise BenchError("it does not start")
         with Process("fake", python("import time; time.sleep(60)"), folder) as server:
-            yield FakeDeployment(server)
+            yield Hopeless(server) if self.name == "hopeless" else FakeDeployment(server)
 
 
 def settings(scratch: Path, **changes: Any) -> durable.Settings:
@@ -183,8 +190,15 @@ def test_a_sitting_goes_on_past_what_is_broken_or_absent(tmp_path: Path) -> None
     assert {each.get("failure", "") for each in found["readings"]} == {"", "it does not start"}
     assert found["systems"]["absent"] == {"missing": "not here"}
     # Nothing ended within three seconds, so the window was made longer.
-    assert found["medians"]["one-1"]["consort"]["runs_per_s"] == pytest.approx(100 / 12)
+    assert found["medians"]["one-1"]["consort"]["runs_per_s"] == pytest.approx(100 / 18)
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_who_ends_no_run_is_asked_once(tmp_path: Path) -> None:
+    systems: list[System] = [FakeSystem("consort"), FakeSystem("hopeless")]
+    found = sitting.read(durable.run(settings(tmp_path, rounds=3, only=("one-1",)), systems, tmp_path))
+    assert Counter(each["system"] for each in found["readings"]) == {"consort": 3, "hopeless": 1}
+    assert "hopeless" not in found["medians"]["one-1"]
 
 
 def test_sizes_grow_to_the_most() -> None:

@@ -68,6 +68,11 @@ def test_a_sitting_is_written_whole_and_read_again(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [path.name]
 
 
+def test_the_command_line_tells_no_paths() -> None:
+    said = sitting.command_line(["durable", "--consort", "/home/me/target/release/consort", "--only", "one-64"])
+    assert said == "python -m bench durable --consort consort --only one-64"
+
+
 def test_what_is_no_sitting_is_named(tmp_path: Path) -> None:
     with pytest.raises(sitting.DocumentError, match="'consort-bench/durable/9' is none of"):
         sitting.kind_of({"schema": "consort-bench/durable/9"})

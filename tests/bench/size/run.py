@@ -15,8 +15,9 @@ from bench.size import growth, long_runs, payloads, waiting, workers
 from bench.size.base import Part, Point
 from bench.systems import Consort
 
-# A full sitting fills a store with gigabytes.
-_SPACE_NEEDED = 2 << 30
+# What the parts need on disk: some GiB for payloads, and so many bytes for an event.
+_SPACE = 4 << 30
+_SPACE_PER_EVENT = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,9 @@ def run(settings: Settings, results: Path) -> Path:
     chosen = parts(settings)
     if missing or not chosen:
         raise BenchError(missing or f"--only {' '.join(settings.only)} chooses nothing")
-    if shutil.disk_usage(settings.scratch).free < _SPACE_NEEDED:
-        raise BenchError(f"{settings.scratch} has less than {_SPACE_NEEDED >> 30} GiB free; choose another --scratch")
+    needed = _SPACE + settings.limits.events * _SPACE_PER_EVENT
+    if shutil.disk_usage(settings.scratch).free < needed:
+        raise BenchError(f"{settings.scratch} has less than {needed / 2**30:.0f} GiB free; choose another --scratch")
     document = sitting.begin(
         "size",
         settings.scratch,

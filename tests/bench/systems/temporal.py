@@ -21,7 +21,7 @@ class Temporal:
         self._load = cache / "bin" / "temporal-load"
         self._version = cache / "temporal" / "version"
         self.settings: dict[str, Any] = {
-            "store": "SQLite file, journal_mode=WAL, synchronous=FULL",
+            "store": "SQLite file, journal_mode=WAL, synchronous=FULL, one connection as it comes",
             "server": "development server, one history shard, request limits raised to 100,000/s",
             "worker": "Go SDK, 16 pollers for workflows and 16 for activities",
         }

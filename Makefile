@@ -4,10 +4,10 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev build demo test test-rust test-python lint lint-rust lint-python lint-proto lint-shell \
-        fmt bench clean
+        fmt bench bench-setup bench-peers bench-size clean
 
 VENV := .venv/bin
-PYTHON_SOURCES := python plugins
+PYTHON_SOURCES := python plugins tests/bench
 DEMO_FLAGS := $(if $(REPO),--repo '$(REPO)') $(if $(CSV),--csv '$(CSV)') $(if $(ANSWER),--answer '$(ANSWER)') \
               $(if $(OUT),--out '$(OUT)') $(if $(CRASH),--crash)
 
@@ -25,6 +25,7 @@ lint: lint-rust lint-python lint-proto lint-shell ## run every check that needs 
 
 fmt: setup-dev ## format Rust, Python and protos in place
 	cargo fmt --all
+	cargo fmt --manifest-path tests/bench/shape/Cargo.toml
 	$(VENV)/ruff format --config python/pyproject.toml $(PYTHON_SOURCES)
 	$(VENV)/ruff check --config python/pyproject.toml --fix-only $(PYTHON_SOURCES)
 	$(VENV)/buf format --write
@@ -32,6 +33,16 @@ fmt: setup-dev ## format Rust, Python and protos in place
 bench: ## measure the engine on this machine (BENCH="--steps 10 --concurrency 64" chooses the work)
 	cargo build --release -p consort
 	target/release/consort bench engine $(BENCH)
+
+bench-setup: setup ## build for release, and install what the engine is measured beside
+	cargo build --release --workspace
+	tests/bench/setup.sh || echo "what is missing is left out"
+
+bench-peers: setup ## measure the engine beside its peers, for the better part of an hour (BENCH="--rounds 1 --seconds 2")
+	PYTHONPATH=tests $(VENV)/python -m bench durable $(BENCH)
+
+bench-size: setup ## measure what size costs (BENCH="--events 100000 --only growth")
+	PYTHONPATH=tests $(VENV)/python -m bench size $(BENCH)
 
 build: setup ## compile the workspace
 	cargo build --workspace
@@ -53,10 +64,11 @@ test-rust: setup-dev
 	cargo test --workspace --no-fail-fast
 
 test-python: setup-dev
-	$(VENV)/pytest -c python/pyproject.toml --rootdir . python/tests plugins
+	$(VENV)/pytest -c python/pyproject.toml --rootdir . python/tests plugins tests/bench
 
 lint-rust: setup-dev
 	cargo fmt --all --check
+	cargo fmt --check --manifest-path tests/bench/shape/Cargo.toml
 	cargo clippy --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
 	else echo "cargo-deny is not installed; the architecture test holds licences and dependencies"; fi
@@ -74,4 +86,4 @@ lint-proto: setup-dev
 	@.ci/breaking $(VENV)/buf
 
 lint-shell: setup-dev
-	$(VENV)/shellcheck deploy/*.sh .ci/run .ci/breaking
+	$(VENV)/shellcheck deploy/*.sh tests/bench/*.sh .ci/run .ci/breaking

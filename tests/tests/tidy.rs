@@ -195,7 +195,7 @@ fn the_core_reads_no_clock_and_rolls_no_dice() {
 
 #[test]
 fn scripts_run_and_stop_at_the_first_error() {
-    let scripts: Vec<File> = ["deploy/setup.sh", ".ci/run", ".ci/breaking"]
+    let scripts: Vec<File> = ["deploy/setup.sh", "tests/bench/setup.sh", ".ci/run", ".ci/breaking"]
         .iter()
         .map(|name| root().join(name))
         .map(|path| File { text: fs::read_to_string(&path).expect("the script exists"), path })

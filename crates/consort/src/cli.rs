@@ -144,6 +144,9 @@ pub(crate) struct Serve {
     /// Milliseconds that a worker may be silent before its tasks are handed out again.
     #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(500..=600_000))]
     pub lease_ttl_ms: u64,
+    /// Open connections at most; each worker and each client has at least one.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    pub max_connections: u32,
 }
 
 /// Print completions for a shell.
@@ -248,6 +251,8 @@ mod tests {
             "consort doctor",
             "consort completions zsh",
             "consort bench-worker --slots 8",
+            "consort bench engine --payload 1024 --seed 7 --workers 10 --data d",
+            "consort serve --max-connections 5000",
         ] {
             if let Err(error) = Cli::try_parse_from(line.split(' ')) {
                 panic!("{line}: {error}");

@@ -108,6 +108,7 @@ async fn run_server(serve: cli::Serve, global: &cli::Global) -> Result<()> {
         insecure_no_auth: serve.insecure_no_auth,
         memory: serve.memory,
         lease_ttl: std::time::Duration::from_millis(serve.lease_ttl_ms),
+        max_connections: serve.max_connections as usize,
     };
     serve::run(options).await.map_err(|error| Failure::failed(format!("{error:#}")))
 }

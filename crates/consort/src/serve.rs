@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
-use consort_api::{ApiOptions, bind, check_listen};
+use consort_api::{ApiOptions, Limits, bind, check_listen};
 use consort_bus::{Bus, Groups};
 use consort_core::ports::Store;
 use consort_engine::{Engine, Options};
@@ -29,6 +29,8 @@ pub(crate) struct ServeOptions {
     pub memory: bool,
     /// How long a lease lasts without renewal.
     pub lease_ttl: std::time::Duration,
+    /// Open connections at most.
+    pub max_connections: usize,
 }
 
 /// Serves until SIGTERM or SIGINT. A second signal ends at once.
@@ -60,7 +62,8 @@ pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<()> {
     let address = listener.address();
 
     let mut ledger = tokio::spawn(service.run(stop_engine.clone()));
-    let api_options = ApiOptions { server: instance, ..ApiOptions::default() };
+    let limits = Limits { connections: options.max_connections, ..Limits::default() };
+    let api_options = ApiOptions { server: instance, limits };
     let mut api =
         tokio::spawn(consort_api::serve(listener, api_options, engine, bus, groups.clone(), stop_serving.clone()));
 

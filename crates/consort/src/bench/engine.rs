@@ -1,6 +1,5 @@
 //! `consort bench engine`: runs and steps a second, and how long one run takes.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,9 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::load::{Load, Seen};
-use super::worker::AGENT;
+use super::machine;
+use super::work::Work;
+use super::worker::{AGENT, MAX_PAYLOAD};
 use crate::cli::{Address, Global};
 use crate::context::Mesh;
 use crate::failure::{Failure, Result};
@@ -21,6 +22,8 @@ use crate::process::{Process, Scratch, Server, memory};
 
 /// A connection carries at most 64 calls at once on a server with its usual limits.
 const LANES_PER_CONNECTION: usize = 50;
+/// Tasks that all workers together take at once.
+const SLOTS: u32 = 4_096;
 /// How long the worker may take to connect.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(20);
 
@@ -32,7 +35,9 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(20);
 Examples:
   consort bench engine
   consort bench engine --steps 10 --concurrency 64 --seconds 10 --worker python -o json
-  consort bench engine --fan 1000 --concurrency 1      1,000 parallel steps in each run")]
+  consort bench engine --fan 1000 --concurrency 1      1,000 parallel steps in each run
+  consort bench engine --payload 1048576               runs that hand 1 MiB from one step to the next
+  consort bench engine --data DIR                      on a store that stays, to see what its size costs")]
 pub(crate) struct Engine {
     /// Steps of each run, one after the other.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
@@ -52,10 +57,20 @@ pub(crate) struct Engine {
     /// Instead of a chain, one step for each of N items, all at once.
     #[arg(long, value_name = "N", conflicts_with = "steps", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub fan: Option<u32>,
+    /// Instead of a chain, two steps: one answers with this many bytes, never the same twice, and the other takes them.
+    #[arg(long, value_name = "BYTES", conflicts_with_all = ["steps", "fan"], value_parser = clap::value_parser!(u64).range(1..=MAX_PAYLOAD))]
+    pub payload: Option<u64>,
+    /// Workers that share the load, each with a connection of its own, all in one process.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub workers: u32,
+    /// What payloads are drawn from; a new one by default.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
     /// Connections of the client; two, or more where lanes need them, by default.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub connections: Option<u32>,
-    /// Folder for the scratch store, to choose the disk; the system's folder for temporary files by default.
+    /// Folder for the scratch store, to choose the disk; the system's folder for temporary files by default. With --data there is no
+    /// scratch store: the server runs on that folder, which stays.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
@@ -72,19 +87,22 @@ pub(crate) enum Language {
 impl Engine {
     /// Runs the command. A server named with --addr is used as it is; otherwise one is started.
     pub(crate) async fn run(self, global: &Global) -> Result<()> {
+        self.check()?;
+        let seed = self.seed.unwrap_or_else(rand::random);
         let scratch = Scratch::new("bench", self.dir.as_deref())?;
         let log = |name: &str| scratch.path.join(format!("{name}.log"));
+        let data = global.data.clone().unwrap_or_else(|| scratch.path.join("data"));
         let mut server = match global.addr {
             Some(_) => None,
-            None => Some(Server::start(&scratch.path.join("data"), "127.0.0.1:0", log("server")).await?),
+            None => Some(Server::start(&data, "127.0.0.1:0", log("server")).await?),
         };
         let idle = server.as_ref().and_then(|server| server.process.pid()).and_then(memory);
         let addr = server.as_ref().map_or_else(|| global.address().addr, |server| server.addr.clone());
         let mesh = Mesh::new(&Address { addr: addr.clone(), source: "--addr".to_owned() }, &global.namespace)?;
 
-        let mut worker = self.start_worker(&addr, &global.namespace, log("worker"))?;
+        let mut worker = self.start_worker(&addr, &global.namespace, seed, log("worker"))?;
         wait_for_worker(&mesh, &mut worker).await?;
-        let workflow = mesh.check(mesh.client.apply(self.workflow()).await)?;
+        let workflow = mesh.check(mesh.client.apply(self.work().definition()).await)?;
 
         let pids = [server.as_ref().and_then(|server| server.process.pid()), worker.pid(), Some(std::process::id())];
         let from = Instant::now() + Duration::from_secs(self.warmup.into());
@@ -108,7 +126,9 @@ impl Engine {
         if let Some(mut server) = server {
             server.process.stop().await;
         }
-        let figures = self.figures(&seen, ready, idle, loaded, cores);
+        let mut figures = self.figures(&seen, ready, idle, loaded, cores);
+        figures["seed"] = seed.into();
+        figures["machine"] = machine::describe(self.dir.as_deref().unwrap_or(&scratch.path));
         match global.output {
             Format::Table => print(&table(&figures))?,
             format => format.print_value(&figures)?,
@@ -119,11 +139,23 @@ impl Engine {
         Ok(())
     }
 
-    fn start_worker(&self, addr: &str, namespace: &str, log: PathBuf) -> Result<Process> {
+    /// What cannot be said to the parser of the command line.
+    fn check(&self) -> Result<()> {
+        if self.worker == Language::Python && (self.payload.is_some() || self.workers > 1) {
+            return Err(Failure::usage("--payload and --workers are for the Rust worker; leave out `--worker python`"));
+        }
+        Ok(())
+    }
+
+    fn start_worker(&self, addr: &str, namespace: &str, seed: u64, log: PathBuf) -> Result<Process> {
         let mut command = match self.worker {
             Language::Rust => {
                 let mut command = Command::new(std::env::current_exe()?);
-                command.args(["bench-worker", "--slots", "4096", "--addr", addr, "--namespace", namespace]);
+                command.args(["bench-worker", "--addr", addr, "--namespace", namespace]);
+                // Together they take what one would take alone.
+                command.args(["--slots", &(SLOTS / self.workers).max(1).to_string()]);
+                command.args(["--workers", &self.workers.to_string(), "--seed", &seed.to_string()]);
+                command.args(["--payload", &self.payload.unwrap_or(0).to_string()]);
                 command
             }
             Language::Python => {
@@ -134,6 +166,14 @@ impl Engine {
         };
         command.env("CONSORT_ADDR", addr).env_remove("CONSORT_WORKER_ID");
         Process::start("the worker", &mut command, log)
+    }
+
+    fn work(&self) -> Work {
+        match (self.fan, self.payload) {
+            (Some(items), _) => Work::Fan(items),
+            (None, Some(_)) => Work::Payload,
+            (None, None) => Work::Chain(self.steps),
+        }
     }
 
     fn connections(&self) -> usize {
@@ -151,27 +191,6 @@ impl Engine {
             .map_err(|error| Failure::usage(error.to_string()))
     }
 
-    /// The definition: a chain of steps, or one step for each of many items.
-    fn workflow(&self) -> String {
-        if let Some(items) = self.fan {
-            let list: Vec<String> = (0..items).map(|item| item.to_string()).collect();
-            return format!(
-                "name: bench-fan-{items}\n\
-                 inputs:\n  items: {{type: array, default: [{}]}}\n\
-                 steps:\n  - {{id: each, for_each: \"${{{{ inputs.items }}}}\", agent: {AGENT}}}\n\
-                 output: \"${{{{ inputs.items[0] }}}}\"\n",
-                list.join(", ")
-            );
-        }
-        let mut source = format!("name: bench-{}\nsteps:\n", self.steps);
-        for step in 1..=self.steps {
-            let needs = if step == 1 { String::new() } else { format!(", needs: [s{}]", step - 1) };
-            let _ = writeln!(source, "  - {{id: s{step}, agent: {AGENT}{needs}}}");
-        }
-        let _ = writeln!(source, "output: \"${{{{ steps.s{}.output }}}}\"", self.steps);
-        source
-    }
-
     fn figures(
         &self,
         seen: &Seen,
@@ -180,19 +199,23 @@ impl Engine {
         loaded: Option<(f64, f64)>,
         [server, worker, client]: [Option<f64>; 3],
     ) -> Value {
-        let steps = self.fan.unwrap_or(self.steps);
+        let steps = self.work().steps();
         let runs_per_s = seen.runs as f64 / f64::from(self.seconds);
         let mib = |value: Option<f64>| value.map(|value| round(value, 1));
         json!({
             "steps": steps,
             "fan": self.fan.is_some(),
+            "payload_bytes": self.payload,
             "concurrency": self.concurrency,
             "connections": self.connections(),
             "seconds": self.seconds,
+            "warmup": self.warmup,
+            "workers": self.workers,
             "worker": match self.worker { Language::Rust => "rust", Language::Python => "python" },
             "runs": seen.runs,
             "runs_per_s": round(runs_per_s, 1),
             "steps_per_s": round(runs_per_s * f64::from(steps), 1),
+            "mib_per_s": self.payload.map(|bytes| round(runs_per_s * bytes as f64 / f64::from(1 << 20), 1)),
             "p50_ms": round(seen.quantile_ms(0.5), 3),
             "p99_ms": round(seen.quantile_ms(0.99), 3),
             "errors": seen.errors,
@@ -209,15 +232,18 @@ impl Engine {
 }
 
 /// The figures in the order a person reads them; programs get them all by name.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 22] = [
     "worker",
+    "workers",
     "steps",
+    "payload_bytes",
     "concurrency",
     "connections",
     "seconds",
     "runs",
     "runs_per_s",
     "steps_per_s",
+    "mib_per_s",
     "p50_ms",
     "p99_ms",
     "errors",
@@ -228,6 +254,7 @@ const ORDER: [&str; 18] = [
     "server_cores",
     "worker_cores",
     "client_cores",
+    "seed",
 ];
 
 fn table(figures: &Value) -> String {
@@ -238,6 +265,10 @@ fn table(figures: &Value) -> String {
             Value::String(text) => table.row([name, text]),
             other => table.row([name, &other.to_string()]),
         }
+    }
+    for (name, value) in figures["machine"].as_object().into_iter().flatten() {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        table.row([&format!("machine.{name}"), &text]);
     }
     table.render()
 }
@@ -289,18 +320,24 @@ mod tests {
     use super::*;
 
     fn engine(steps: u32, fan: Option<u32>, concurrency: u32) -> Engine {
-        Engine { steps, concurrency, seconds: 2, warmup: 0, worker: Language::Rust, fan, connections: None, dir: None }
+        let worker = Language::Rust;
+        let (payload, seed, connections, dir) = (None, None, None, None);
+        Engine { steps, concurrency, seconds: 2, warmup: 0, worker, fan, payload, workers: 1, seed, connections, dir }
     }
 
     #[test]
-    fn a_chain_names_each_step_before() {
-        assert_eq!(
-            engine(2, None, 1).workflow(),
-            "name: bench-2\nsteps:\n  - {id: s1, agent: noop}\n  - {id: s2, agent: noop, needs: [s1]}\n\
-             output: \"${{ steps.s2.output }}\"\n"
-        );
-        assert!(engine(1, Some(3), 1).workflow().contains("default: [0, 1, 2]"));
-        assert!(engine(1, Some(3), 1).workflow().contains("for_each: \"${{ inputs.items }}\""));
+    fn each_kind_of_work_knows_its_steps() {
+        assert_eq!(engine(2, None, 1).work(), Work::Chain(2));
+        assert_eq!(engine(1, Some(3), 1).work(), Work::Fan(3));
+        assert_eq!(Engine { payload: Some(10), ..engine(1, None, 1) }.work().steps(), 2);
+    }
+
+    #[test]
+    fn what_the_python_worker_cannot_do_is_refused() {
+        let python = |engine: Engine| Engine { worker: Language::Python, ..engine }.check().is_err();
+        assert!(!python(engine(1, None, 1)));
+        assert!(python(Engine { payload: Some(1), ..engine(1, None, 1) }));
+        assert!(python(Engine { workers: 2, ..engine(1, None, 1) }));
     }
 
     #[test]

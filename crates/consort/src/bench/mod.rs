@@ -7,6 +7,8 @@ use crate::failure::Result;
 
 pub(crate) mod engine;
 mod load;
+mod machine;
+mod work;
 pub(crate) mod worker;
 
 /// Measure this machine.

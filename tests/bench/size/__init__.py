@@ -1,0 +1,1 @@
+"""What size costs: many events, long runs, many waiting runs, many workers, large payloads."""

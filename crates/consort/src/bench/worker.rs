@@ -1,13 +1,15 @@
 //! The other end of the bench: a worker that answers at once.
 
 use clap::Args;
-use consort_sdk::Worker;
+use consort_sdk::{Agent, Worker};
 
 use crate::cli::Global;
 use crate::failure::{Failure, Result};
 
 /// The agent of the bench.
 pub(crate) const AGENT: &str = "noop";
+/// The agent that the bench asks.
+pub(crate) const ORACLE: &str = "noop-oracle";
 
 /// Serve an agent that answers at once, for the bench.
 #[derive(Debug, Args)]
@@ -24,7 +26,8 @@ impl BenchWorker {
             .addr(global.address().addr)
             .namespace(&global.namespace)
             .slots(self.slots)
-            .agent(AGENT, |_task| async { Ok(()) });
+            .agent(AGENT, |_task| async { Ok(()) })
+            .answers(Agent::new(ORACLE).at_once(self.slots), |_inquiry| async { Ok(()) });
         worker.run().await.map_err(|error| Failure::failed(error.to_string()))
     }
 }

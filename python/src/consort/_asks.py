@@ -60,7 +60,8 @@ class Asks:
         self._blobs = blobs
         self._in_thread = in_thread
         self._last = 0
-        self._pending: dict[int, tuple[asyncio.Future[Reply], float]] = {}
+        # The answer, when it must be there, and whether it is asked within an inquiry.
+        self._pending: dict[int, tuple[asyncio.Future[Reply], float, bool]] = {}
         self._hand: dict[int, Inquiry] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_over = False
@@ -72,7 +73,13 @@ class Asks:
     # Asking.
 
     async def ask(
-        self, agent: str, payload: Any, timeout: float | None, *, lease: Lease | None = None, within: int = 0
+        self,
+        agent: str,
+        payload: Any,
+        timeout: float | None,
+        *,
+        lease: Lease | None = None,
+        within: Inquiry | None = None,
     ) -> Any:
         """Sends a request and returns its answer. AskError says why there is none; cancelling withdraws it."""
         if timeout is not None and not 0 < timeout <= LONGEST_TIMEOUT:
@@ -81,20 +88,25 @@ class Asks:
         packed = await self._blobs.payload(text)
         if self._is_over:
             raise _ended()
+        if within is not None and self._hand.get(within.number) is not within:
+            said = "the inquiry within which this is asked went with its connection; stop handling it"
+            raise AskError("FAILED_PRECONDITION", said, "INQUIRY_OVER")
         if len(self._pending) >= _OPEN:
             raise AskError("RESOURCE_EXHAUSTED", f"this worker has {_OPEN} requests open; await some first", "BUSY")
         self._last += 1
         number = self._last
         request = ConnectRequest()
         ask = request.asks.add()
-        ask.number, ask.agent, ask.within = number, agent, within
+        ask.number, ask.agent = number, agent
+        if within is not None:
+            ask.within = within.number
         ask.payload.CopyFrom(packed)
         if timeout is not None:
             ask.timeout.seconds, ask.timeout.nanos = int(timeout), int(timeout % 1 * 1e9)
         if lease is not None:
             ask.lease.task, ask.lease.lease_token = lease
         answer: asyncio.Future[Reply] = self.loop.create_future()
-        self._pending[number] = answer, self.loop.time() + (timeout or _USUAL_TIMEOUT)
+        self._pending[number] = answer, self.loop.time() + (timeout or _USUAL_TIMEOUT), within is not None
         self._outbox.ask(number, request.SerializeToString())
         if self._sweeper is None:
             self._sweeper = self.loop.call_later(_SWEEP, self._sweep)
@@ -112,7 +124,7 @@ class Asks:
     def _sweep(self) -> None:
         """Gives up requests whose end passed without a word, as when the mesh cannot be reached."""
         now = self.loop.time()
-        for number, (answer, end) in list(self._pending.items()):
+        for number, (answer, end, _) in list(self._pending.items()):
             if now > (end if self._outbox.has_ask(number) else end + _LATE) and not answer.done():
                 answer.set_exception(AskError("DEADLINE_EXCEEDED", "no reply in time, and the mesh is not reached", ""))
         self._sweeper = self.loop.call_later(_SWEEP, self._sweep) if self._pending else None
@@ -154,7 +166,8 @@ class Asks:
         except (Exception, BaseExceptionGroup, SystemExit) as error:
             log.exception("the handler of inquiries to '%s' failed", inquiry.agent)
             _fail(reply, TaskError("UNKNOWN", f"{type(error).__name__}: {error}", retryable=True))
-        if self._hand.pop(inquiry.number, None) is not None:
+        if self._hand.get(inquiry.number) is inquiry:  # Numbers mean nothing beyond their stream.
+            del self._hand[inquiry.number]
             self._outbox.reply(frame.SerializeToString())
 
     async def _handle(self, inquiry: Inquiry, payload: Payload, reply: Reply) -> None:
@@ -183,9 +196,10 @@ class Asks:
     def broken(self) -> None:
         """The stream broke: fails what was sent on it, and stops what was to be answered."""
         said = "the connection to the mesh broke; the request may have been acted on: ask again if that does no harm"
-        for number, (answer, _) in list(self._pending.items()):
-            if not self._outbox.has_ask(number):
+        for number, (answer, _, is_within) in list(self._pending.items()):
+            if is_within or not self._outbox.has_ask(number):
                 del self._pending[number]
+                self._outbox.withdraw(number)
                 if not answer.done():
                     answer.set_exception(AskError("UNAVAILABLE", said, "CONNECTION_LOST"))
         self._drop_hand()
@@ -206,7 +220,7 @@ class Asks:
         self._drop_hand()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for answer, _ in self._pending.values():
+        for answer, _, _ in self._pending.values():
             if not answer.done():
                 answer.set_exception(_ended())
         self._pending.clear()

@@ -46,7 +46,7 @@ class Inquiry:
         Await it in async handlers, call it without `await` in plain ones. It ends with this inquiry at the latest, and
         its handler sees the same task. Otherwise it is as Task.ask_agent.
         """
-        work = self._asks.ask(agent, payload, timeout, within=self.number)
+        work = self._asks.ask(agent, payload, timeout, within=self)
         if threading.get_ident() == self._asks.loop_thread:
             return work
         return asyncio.run_coroutine_threadsafe(work, self._asks.loop).result()

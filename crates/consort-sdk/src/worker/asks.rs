@@ -45,6 +45,8 @@ struct State {
     replies: Vec<wire::Reply>,
     /// The worker has ended.
     over: bool,
+    /// Connections that broke: numbers of inquiries mean nothing on the next one.
+    connection: u64,
 }
 
 /// What a worker asks and answers beside its tasks. It belongs to one connection at a time: when that breaks, what was sent fails,
@@ -66,7 +68,14 @@ pub(super) struct Origin {
     /// The task in which it is asked.
     pub(super) lease: Option<LeaseRef>,
     /// The inquiry in whose handling it is asked.
-    pub(super) within: u64,
+    pub(super) within: Option<Held>,
+}
+
+/// An inquiry in hand: its number, and the connection on which that means something.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) number: u64,
+    connection: u64,
 }
 
 impl Asks {
@@ -90,6 +99,10 @@ impl Asks {
             if state.over {
                 return Err(stopped());
             }
+            if origin.within.is_some_and(|held| held.connection != state.connection) {
+                let said = "the inquiry within which this is asked went with its connection; stop handling it";
+                return Err(TaskError::new(Code::FailedPrecondition, said).with_reason("INQUIRY_OVER"));
+            }
             if state.pending.len() >= OPEN {
                 let said = format!("this worker has {OPEN} requests open; wait for their replies");
                 return Err(TaskError::new(Code::ResourceExhausted, said).with_reason("BUSY"));
@@ -102,6 +115,7 @@ impl Asks {
             state.pending.insert(number, Pending { reply, end });
             let timeout = timeout.and_then(|timeout| timeout.try_into().ok());
             let Origin { lease, within } = origin;
+            let within = within.map_or(0, |held| held.number);
             state.asks.push(wire::Ask { number, agent, payload: Some(payload), timeout, lease, within });
             number
         };
@@ -140,10 +154,11 @@ impl Asks {
     }
 
     /// Takes an inquiry in hand and returns what stops its handler.
-    pub(super) fn take(&self, number: u64) -> CancellationToken {
+    pub(super) fn take(&self, number: u64) -> (Held, CancellationToken) {
         let stop = CancellationToken::new();
-        self.state().hand.insert(number, stop.clone());
-        stop
+        let mut state = self.state();
+        state.hand.insert(number, stop.clone());
+        (Held { number, connection: state.connection }, stop)
     }
 
     /// Inquiries whose reply no longer matters.
@@ -157,9 +172,9 @@ impl Asks {
     }
 
     /// Sends the reply to an inquiry, unless it went with its connection.
-    pub(super) fn answer(&self, reply: wire::Reply) {
+    pub(super) fn answer(&self, held: Held, reply: wire::Reply) {
         let mut state = self.state();
-        if state.hand.remove(&reply.number).is_none() {
+        if held.connection != state.connection || state.hand.remove(&held.number).is_none() {
             return;
         }
         state.replies.push(reply);
@@ -187,6 +202,9 @@ impl Asks {
     /// The connection broke: what was sent on it is lost, what was not waits for the next one.
     pub(super) fn broken(&self) {
         let mut state = self.state();
+        state.connection += 1;
+        // What was asked within an inquiry goes with it.
+        state.asks.retain(|ask| ask.within == 0);
         let unsent: HashSet<u64> = state.asks.iter().map(|ask| ask.number).collect();
         let lost = state.pending.extract_if(|number, _| !unsent.contains(number));
         for (_, pending) in lost.collect::<Vec<_>>() {

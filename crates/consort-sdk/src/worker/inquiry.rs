@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use super::ask::Ask;
-use super::asks::Origin;
+use super::asks::{Held, Origin};
 use super::perform::{Desk, TIDY_UP, fetch, panicked};
 use super::task::Input;
 use crate::client::Client;
@@ -30,6 +30,7 @@ pub struct Inquiry {
 
 struct Inner {
     wire: wire::Inquiry,
+    held: Held,
     input: Input,
     end: Instant,
     stop: CancellationToken,
@@ -69,7 +70,7 @@ impl Inquiry {
 
     /// Asks another agent. It ends with this inquiry at the latest, and its handler sees the same task; see [`Ask`].
     pub fn ask_agent<T: DeserializeOwned>(&self, agent: impl Into<String>, payload: &impl Serialize) -> Ask<'_, T> {
-        let origin = Origin { lease: None, within: self.inner.wire.number };
+        let origin = Origin { lease: None, within: Some(self.inner.held) };
         Ask::new(&self.inner.desk.asks, agent.into(), payload, origin)
     }
 
@@ -94,29 +95,31 @@ pub(super) async fn answer(
     desk: Arc<Desk>,
     answerer: Option<Answerer>,
     inquiry: wire::Inquiry,
-    stop: CancellationToken,
+    (held, stop): (Held, CancellationToken),
 ) {
-    let number = inquiry.number;
+    let number = held.number;
     let result = tokio::select! {
         biased;
-        result = attempt(&desk, answerer, inquiry, stop.clone()) => result,
+        result = attempt(&desk, answerer, inquiry, held, stop.clone()) => result,
         () = async { stop.cancelled().await; tokio::time::sleep(TIDY_UP).await } => {
             Err(TaskError::new(Code::Cancelled, "nobody waited any more, and the handler was dropped"))
         }
     };
-    desk.asks.answer(match result {
+    let reply = match result {
         Ok(answer) => wire::Reply { number, answer: Some(answer), error: None, retryable: false },
         Err(error) => {
             let retryable = error.retryable;
             wire::Reply { number, answer: None, error: Some(error.into_status()), retryable }
         }
-    });
+    };
+    desk.asks.answer(held, reply);
 }
 
 async fn attempt(
     desk: &Arc<Desk>,
     answerer: Option<Answerer>,
     mut wire: wire::Inquiry,
+    held: Held,
     stop: CancellationToken,
 ) -> Result<consort_proto::blob::Payload, TaskError> {
     let Some(answerer) = answerer else {
@@ -126,7 +129,7 @@ async fn attempt(
     let left = wire.timeout.and_then(|timeout| Duration::try_from(timeout).ok()).unwrap_or_default();
     let end = Instant::now() + left;
     let input = fetch(&desk.client, wire.payload.take()).await?;
-    let inquiry = Inquiry { inner: Arc::new(Inner { wire, input, end, stop, desk: desk.clone() }) };
+    let inquiry = Inquiry { inner: Arc::new(Inner { wire, held, input, end, stop, desk: desk.clone() }) };
     // The handler's state is not looked at after a panic, so it cannot be seen broken.
     let result = AssertUnwindSafe(async move { answerer(inquiry).await }).catch_unwind().await;
     let json = result.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;

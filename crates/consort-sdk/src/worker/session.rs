@@ -238,9 +238,9 @@ impl Reader<'_> {
             self.desk.asks.replies(frame.replies);
         }
         for inquiry in frame.inquiries {
-            let stop = self.desk.asks.take(inquiry.number);
+            let held = self.desk.asks.take(inquiry.number);
             let answerer = self.handlers.inquiries.get(&inquiry.agent).cloned();
-            self.tasks.spawn(inquiry::answer(self.desk.clone(), answerer, inquiry, stop));
+            self.tasks.spawn(inquiry::answer(self.desk.clone(), answerer, inquiry, held));
         }
         if !frame.withdrawn.is_empty() {
             self.desk.asks.withdrawn(&frame.withdrawn);

@@ -167,7 +167,7 @@ impl Task {
     /// # }
     /// ```
     pub fn ask_agent<T: DeserializeOwned>(&self, agent: impl Into<String>, payload: &impl Serialize) -> Ask<'_, T> {
-        let origin = Origin { lease: Some(self.inner.key.to_ref()), within: 0 };
+        let origin = Origin { lease: Some(self.inner.key.to_ref()), within: None };
         Ask::new(&self.inner.asks, agent.into(), payload, origin).in_task(self)
     }
 

@@ -35,7 +35,7 @@ from consort._gen.orchestrator.v1 import orchestrator_service_pb2_grpc, run_pb2,
 from fake_services import FakeServices
 
 Context = grpc.aio.ServicerContext[Any, Any]
-_LISTS = ("reports", "completed", "failed", "asked", "released")
+_LISTS = ("reports", "completed", "failed", "asked", "released", "asks", "replies", "withdrawn")
 TASK = "namespaces/default/runs/6f1c/steps/s{}/attempts/1"
 RUN = "namespaces/default/runs/6f1c"
 

@@ -15,7 +15,7 @@ use wire::agent_service_server::AgentService;
 use crate::paging::{self, List};
 use crate::status::{self, answer};
 use crate::stream::{self, Reader};
-use crate::{Context, convert, names, request as req};
+use crate::{Context, asks, convert, names, request as req};
 
 /// See `proto/consort/agent/v1/agent_service.proto`.
 pub(crate) struct Agents(pub(crate) Arc<Context>);
@@ -153,6 +153,13 @@ impl AgentService for Agents {
         request: Request<wire::ListWorkersRequest>,
     ) -> Result<Response<wire::ListWorkersResponse>, Status> {
         answer(self.workers(request.into_inner()).await)
+    }
+
+    async fn ask_agent(
+        &self,
+        request: Request<wire::AskAgentRequest>,
+    ) -> Result<Response<wire::AskAgentResponse>, Status> {
+        asks::ask_agent(&self.0, request).await
     }
 
     async fn drain_worker(&self, request: Request<wire::DrainWorkerRequest>) -> Result<Response<wire::Worker>, Status> {

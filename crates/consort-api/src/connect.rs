@@ -21,7 +21,7 @@ use tonic::{Status, Streaming};
 
 use crate::convert::{self, At};
 use crate::stream::AbortOnDrop;
-use crate::{Context, hello, status};
+use crate::{Context, asks, hello, status};
 
 /// Bytes of a frame after which the next one begins.
 const FRAME: usize = 1024 * 1024;
@@ -33,6 +33,7 @@ pub(crate) type Frames = BoxStream<'static, Result<wire::ConnectResponse, Status
 pub(crate) struct Connection {
     session: Arc<Session>,
     context: Arc<Context>,
+    namespace: Arc<str>,
     /// Frames that are ready to go.
     frames: VecDeque<wire::ConnectResponse>,
     /// How the stream ends once `frames` is empty.
@@ -65,14 +66,23 @@ impl Connection {
         let frames = VecDeque::from([wire::ConnectResponse { welcome: Some(welcome), ..Default::default() }]);
 
         let (ended, read) = oneshot::channel();
-        let reader = Reader { session: session.clone(), context: context.clone(), namespace };
+        let reader = Reader { session: session.clone(), context: context.clone(), namespace: namespace.clone() };
         let task = tokio::spawn(async move {
             // The stream may be gone.
             let _ = ended.send(reader.read(first, incoming).await);
         });
         let stop = Box::pin(context.stop.clone().cancelled_owned());
-        let connection =
-            Connection { session, context, frames, end: None, read, stop, drain: None, _reader: AbortOnDrop(task) };
+        let connection = Connection {
+            session,
+            context,
+            namespace,
+            frames,
+            end: None,
+            read,
+            stop,
+            drain: None,
+            _reader: AbortOnDrop(task),
+        };
         let frames = stream::unfold(connection, |mut connection| async {
             let frame = connection.next().await?;
             Some((frame, connection))
@@ -107,6 +117,7 @@ impl Connection {
                 news = self.session.next() => {
                     self.end = news.close.map(|why| Err(status::of(closed(why))));
                     pack(&news, &mut self.frames);
+                    asks::pack(&self.namespace, news.asks, FRAME, &mut self.frames);
                 }
             }
         }
@@ -209,6 +220,10 @@ impl Reader {
                 convert::lease(At("released", index), &self.namespace, release.lease.as_ref())
             };
             session.send(FromWorker::Released(leases.map(lease).collect::<Result<_, _>>()?)).await?;
+        }
+        if frame.asks.len() + frame.replies.len() + frame.withdrawn.len() > 0 {
+            let (asks, replies) = (frame.asks, frame.replies);
+            asks::take(&self.context, session, &self.namespace, asks, replies, &frame.withdrawn).await?;
         }
         if frame.draining {
             session.send(FromWorker::Draining).await?;

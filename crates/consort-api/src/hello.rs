@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use consort_core::{Error, Kind, Violation};
-use consort_engine::{AgentOffer, Hello};
+use consort_engine::{AgentOffer, AnswerOffer, Hello};
 use consort_proto::agent as wire;
 
 use crate::{names, request};
@@ -17,6 +17,7 @@ const AGENTS: usize = 100;
 const SLOTS: usize = 100;
 const CREDITS: i32 = 10_000;
 const CAPABILITIES: usize = 100;
+const ANSWERS: usize = 100;
 
 /// Reads the hello of a stream.
 pub(crate) fn read(hello: wire::Hello) -> Result<Hello, Error> {
@@ -26,7 +27,8 @@ pub(crate) fn read(hello: wire::Hello) -> Result<Hello, Error> {
     wrong.check(request::text("hello.sdk", &hello.sdk, 100));
 
     let mut slots = BTreeMap::new();
-    if hello.slots.is_empty() || hello.slots.len() > SLOTS {
+    let answers_only = hello.agents.is_empty() && !hello.answers.is_empty();
+    if (hello.slots.is_empty() && !answers_only) || hello.slots.len() > SLOTS {
         wrong.add("hello.slots", format!("there are {}; give 1 to {SLOTS}", hello.slots.len()));
     }
     for (index, offer) in hello.slots.into_iter().take(SLOTS).enumerate() {
@@ -48,7 +50,7 @@ pub(crate) fn read(hello: wire::Hello) -> Result<Hello, Error> {
 
     let mut agents = Vec::with_capacity(hello.agents.len().min(AGENTS));
     let mut seen = BTreeSet::new();
-    if hello.agents.is_empty() || hello.agents.len() > AGENTS {
+    if (hello.agents.is_empty() && !answers_only) || hello.agents.len() > AGENTS {
         wrong.add("hello.agents", format!("there are {}; give 1 to {AGENTS}", hello.agents.len()));
     }
     for (index, offer) in hello.agents.into_iter().take(AGENTS).enumerate() {
@@ -85,8 +87,32 @@ pub(crate) fn read(hello: wire::Hello) -> Result<Hello, Error> {
             slot,
         });
     }
+    let answers = answers(&mut wrong, hello.answers);
     wrong.done()?;
-    Ok(Hello { namespace, worker: hello.worker_id.into(), session, agents, slots, sdk: hello.sdk })
+    Ok(Hello { namespace, worker: hello.worker_id.into(), session, agents, slots, sdk: hello.sdk, answers })
+}
+
+fn answers(wrong: &mut Wrong, given: Vec<wire::AnswerOffer>) -> Vec<AnswerOffer> {
+    let mut answers: Vec<AnswerOffer> = Vec::with_capacity(given.len().min(ANSWERS));
+    if given.len() > ANSWERS {
+        wrong.add("hello.answers", format!("there are {}; give at most {ANSWERS}", given.len()));
+    }
+    for (index, offer) in given.into_iter().take(ANSWERS).enumerate() {
+        let field = |name: &str| format!("hello.answers[{index}].{name}");
+        wrong.name(|| field("agent"), &offer.agent);
+        if answers.iter().any(|other| *other.agent == *offer.agent) {
+            let said = format!("`{}` is offered twice; offer each agent once", names::shown(&offer.agent));
+            wrong.add(field("agent"), said);
+        }
+        if !(1..=CREDITS).contains(&offer.at_once) {
+            let said = format!("`{}` is out of range; give 1 to {CREDITS}", offer.at_once);
+            wrong.add(field("at_once"), said);
+        }
+        wrong.check(request::text(&field("description"), &offer.description, 1_000));
+        let (at_once, description) = (offer.at_once.max(0) as u32, offer.description);
+        answers.push(AnswerOffer { agent: offer.agent.into(), at_once, description });
+    }
+    answers
 }
 
 /// Reads who leases by unary calls: a worker without slots.
@@ -111,7 +137,8 @@ pub(crate) fn read_unary(parent: &str, worker: &str, session: &str, agents: Vec<
         });
     }
     wrong.done()?;
-    Ok(Hello { namespace, worker: worker.into(), session, agents: offers, slots: BTreeMap::new(), sdk: String::new() })
+    let (slots, sdk, answers) = (BTreeMap::new(), String::new(), Vec::new());
+    Ok(Hello { namespace, worker: worker.into(), session, agents: offers, slots, sdk, answers })
 }
 
 /// Reads who renews leases: namespace, worker and session.
@@ -197,6 +224,7 @@ mod tests {
             agents: vec![wire::AgentOffer { agent: "cost".into(), ..Default::default() }],
             slots: vec![wire::SlotOffer { slot: String::new(), credits: 4 }],
             sdk: "rust 0.1.0".into(),
+            answers: Vec::new(),
         }
     }
 
@@ -256,6 +284,22 @@ mod tests {
         assert_eq!(
             fields(wire::Hello { agents: Vec::new(), slots: Vec::new(), ..hello() }),
             ["hello.slots", "hello.agents"]
+        );
+    }
+
+    #[test]
+    fn a_worker_may_answer_and_nothing_else() {
+        let offer = |agent: &str, at_once| wire::AnswerOffer { agent: agent.into(), at_once, ..Default::default() };
+        let answering = |answers| wire::Hello { agents: Vec::new(), slots: Vec::new(), answers, ..hello() };
+        assert_eq!(read(answering(vec![offer("oracle", 8)])).unwrap().answers[0].at_once, 8);
+        assert_eq!(
+            fields(answering(vec![offer("a b", 1), offer("oracle", 0), offer("oracle", 10_001)])),
+            [
+                "hello.answers[0].agent",
+                "hello.answers[1].at_once",
+                "hello.answers[2].agent",
+                "hello.answers[2].at_once",
+            ]
         );
     }
 

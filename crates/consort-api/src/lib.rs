@@ -7,6 +7,7 @@
 //! services stand in one listed order (`server`).
 
 mod agent;
+mod asks;
 mod blob;
 mod connect;
 mod connection;

@@ -54,6 +54,7 @@ pub(crate) fn manner(path: &str) -> Manner {
     match path {
         "/consort.orchestrator.v1.OrchestratorService/StartRun"
         | "/consort.orchestrator.v1.OrchestratorService/WaitRun"
+        | "/consort.agent.v1.AgentService/AskAgent"
         | "/consort.agent.v1.WorkerService/LeaseTasks" => Manner::Waits,
         "/consort.agent.v1.WorkerService/Connect"
         | "/consort.agent.v1.AgentService/WatchAgent"

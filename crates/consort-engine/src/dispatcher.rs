@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use consort_core::ids::{Millis, RunId, StepKey};
 
+use crate::asks::AskMetrics;
 use crate::outbox::Outbox;
 use crate::types::{
     AgentMetrics, AgentOffer, AgentView, Hello, LeaseRef, TaskOutcome, TaskView, WorkerState, WorkerView,
@@ -389,6 +390,7 @@ impl Dispatcher {
                     workers: workers.iter().filter(|w| w.outbox.is_some()).map(|w| w.name.1.clone()).collect(),
                     last_activity: desk.last_activity,
                     metrics: desk.metrics.clone(),
+                    asks: AskMetrics::default(),
                     cpu: workers.iter().map(|w| w.cpu).sum(),
                     memory_bytes: workers.iter().map(|w| w.memory_bytes).sum(),
                 }

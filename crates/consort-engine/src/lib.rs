@@ -4,6 +4,7 @@
 //! memory, commits all of it in one transaction, and only then answers and hands out tasks: log, then act. While a
 //! commit is under way the next batch gathers, so the group grows with the load and an idle system commits at once.
 
+mod asks;
 mod definitions;
 mod dispatcher;
 mod environment;
@@ -25,11 +26,13 @@ use consort_core::{Data, Error};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use asks::Asks;
 use definitions::Definitions;
 use ledger::{Ledger, Message};
 use outbox::Outbox;
 use triggers::{Registry, Triggers, Waiting};
 
+pub use asks::{AnswerOffer, Ask, AskError, AskMetrics, AskNews, Inquiry, LONGEST_TIMEOUT, Reply, USUAL_TIMEOUT};
 pub use environment::{Environment, FailPoint, SystemEnvironment};
 pub use options::Options;
 pub use session::Session;
@@ -54,6 +57,8 @@ struct Inner {
     waiting: Waiting,
     /// Schedules as they were when one last changed.
     schedules: Mutex<Vec<ScheduleView>>,
+    /// Requests between live processes.
+    asks: Arc<Asks>,
 }
 
 /// By namespace, worker and session: the number of the session and what waits for it.
@@ -66,6 +71,7 @@ const MAX_POLLERS: usize = 10_000;
 pub struct Service {
     ledger: Ledger,
     triggers: Triggers,
+    asks: Arc<Asks>,
 }
 
 impl Service {
@@ -77,7 +83,7 @@ impl Service {
             self.triggers.run(stop).await;
             last.cancel();
         };
-        tokio::join!(triggers, self.ledger.run(last.clone()));
+        tokio::join!(triggers, self.ledger.run(last.clone()), self.asks.run(last.clone()));
     }
 }
 
@@ -108,10 +114,12 @@ impl Engine {
             registry,
             waiting: Waiting::default(),
             schedules: Mutex::default(),
+            asks: Arc::default(),
         };
+        let asks = Arc::clone(&inner.asks);
         let engine = Engine { inner: Arc::new(inner) };
         let triggers = Triggers::open(engine.clone(), feed, position).await?;
-        Ok((engine, Service { ledger, triggers }))
+        Ok((engine, Service { ledger, triggers, asks }))
     }
 
     /// The store, for reading.

@@ -7,6 +7,7 @@ use consort_core::Error;
 use consort_core::event::Report;
 
 use crate::Engine;
+use crate::asks::PartyId;
 use crate::dispatcher::WorkerId;
 use crate::ledger::Message;
 use crate::outbox::Outbox;
@@ -17,6 +18,7 @@ pub struct Session {
     pub(crate) engine: Engine,
     pub(crate) worker: WorkerId,
     pub(crate) outbox: Arc<Outbox>,
+    pub(crate) party: PartyId,
     /// How long a lease lasts without renewal.
     pub lease_ttl: Duration,
     /// Leases of this session that are still in force.
@@ -26,7 +28,11 @@ pub struct Session {
 impl Session {
     /// Everything that waits to be sent; waits until there is something.
     pub async fn next(&self) -> ToWorker {
-        self.outbox.take().await
+        let news = self.outbox.take().await;
+        if news.drain {
+            self.retire();
+        }
+        news
     }
 
     /// Passes on what the worker says. Waits while the engine is busy. Large values become blobs first.
@@ -44,6 +50,7 @@ impl Session {
                     }
                 }
             }
+            FromWorker::Draining => self.retire(),
             _ => {}
         }
         self.engine.tell(Message::From { worker: self.worker, from }).await
@@ -52,6 +59,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.engine.inner.asks.leave(self.party);
         let message = Message::Detach { worker: self.worker, outbox: Arc::clone(&self.outbox) };
         self.engine.tell_later(message);
     }

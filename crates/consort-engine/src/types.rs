@@ -13,6 +13,8 @@ use consort_core::workflow::Workflow;
 use consort_core::{Data, Error};
 use uuid::Uuid;
 
+use crate::asks::{AnswerOffer, AskMetrics, AskNews};
+
 /// Makes a mutation idempotent: the same id with the same content has the effect and the answer of the first.
 #[derive(Clone, Debug)]
 pub struct RequestId {
@@ -162,6 +164,8 @@ pub struct Hello {
     pub slots: BTreeMap<Arc<str>, u32>,
     /// What it speaks.
     pub sdk: String,
+    /// What it answers requests for.
+    pub answers: Vec<AnswerOffer>,
 }
 
 /// An agent that a worker serves.
@@ -242,6 +246,8 @@ pub struct ToWorker {
     pub cancels: Vec<Cancel>,
     /// Answers dealt with.
     pub acks: Vec<Ack>,
+    /// Requests and replies.
+    pub asks: AskNews,
     /// Take nothing new, finish, close.
     pub drain: bool,
     /// The session was replaced, or its leases expired: close the stream now.
@@ -343,6 +349,8 @@ pub struct AgentView {
     pub last_activity: Millis,
     /// What it did since the server started.
     pub metrics: AgentMetrics,
+    /// The requests it was asked since the server started.
+    pub asks: AskMetrics,
     /// Sum of its workers' shares of a core.
     pub cpu: f64,
     /// Sum of its workers' resident memory.

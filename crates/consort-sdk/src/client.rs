@@ -322,7 +322,7 @@ impl Client {
 }
 
 /// tonic reports its own expired timeout as CANCELLED; callers are told what it is.
-fn out_of_patience(status: Status, patience: Duration) -> Status {
+pub(crate) fn out_of_patience(status: Status, patience: Duration) -> Status {
     let own_timeout = status.code() == Code::Cancelled && std::error::Error::source(&status).is_some();
     if own_timeout && !patience.is_zero() {
         return Status::deadline_exceeded(format!("no answer within {patience:?}"));

@@ -27,11 +27,13 @@
 //! }
 //! ```
 //!
-//! A handler can also ask a person ([`Task::ask`]) and answer with a [`Plan`]. A [`Client`] can also handle events, shared with others
+//! A handler can also ask another agent ([`Task::ask_agent`], answered by [`Worker::answers`]), ask a person ([`Task::ask`]) and
+//! answer with a [`Plan`]. A [`Client`] can also handle events, shared with others
 //! ([`Client::serve_group`]).
 //!
 //! The mesh is looked for at the address in `CONSORT_ADDR`, else at `127.0.0.1:7420`.
 
+mod ask;
 mod backoff;
 mod blobs;
 mod client;
@@ -57,7 +59,7 @@ pub use runs::RunFilter;
 pub use signals::{SignalFilter, SignalOptions};
 pub use task_error::TaskError;
 pub use tonic::Code;
-pub use worker::{Agent, Answer, Clarification, IntoAnswer, Plan, Question, Task, Worker};
+pub use worker::{Agent, Answer, Ask, Asker, Clarification, Inquiry, IntoAnswer, Plan, Question, Task, Worker};
 
 /// The wire types, for what the conveniences do not cover.
 pub use consort_proto as proto;

@@ -5,10 +5,13 @@ use std::time::Duration;
 use consort_proto::google::rpc;
 use prost::Message as _;
 use tonic::Code;
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic_types::{ErrorDetails, StatusExt as _, pb};
 
 use crate::error::{Error, code_name, is_transient};
 use crate::worker::Question;
+
+/// The type of details that carry a reason.
+const ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
 
 /// Why an attempt failed, and whether another one can help.
 ///
@@ -83,6 +86,25 @@ impl TaskError {
     pub fn with_details(mut self, details: &ErrorDetails) -> TaskError {
         self.details.extend(details_of(&tonic::Status::with_error_details(self.code, "", details.clone())));
         self
+    }
+
+    /// Adds the machine's word for it.
+    pub(crate) fn with_reason(mut self, reason: &str) -> TaskError {
+        let info = pb::ErrorInfo { reason: reason.to_owned(), domain: "consort.dev".to_owned(), ..Default::default() };
+        self.details.push(prost_types::Any { type_url: ERROR_INFO.to_owned(), value: info.encode_to_vec() });
+        self
+    }
+
+    /// The machine's word for it, such as `AGENT_OFFLINE`, if the error came from the mesh and has one.
+    pub fn reason(&self) -> Option<String> {
+        let info = self.details.iter().find(|any| any.type_url == ERROR_INFO)?;
+        pb::ErrorInfo::decode(info.value.as_slice()).ok().map(|info| info.reason)
+    }
+
+    /// What a reply to a request says.
+    pub(crate) fn from_reply(error: rpc::Status, retryable: bool) -> TaskError {
+        let rpc::Status { code, message, details } = error;
+        TaskError { retryable, details, ..TaskError::new(Code::from_i32(code), message) }
     }
 
     pub(crate) fn into_status(self) -> rpc::Status {

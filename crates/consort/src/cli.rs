@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{agents, apply, decisions, doctor, events, letters, projects, run, runs, signals};
+use crate::commands::{agents, apply, ask, decisions, doctor, events, letters, projects, run, runs, signals};
 use crate::output::Format;
 use crate::{bench, demo};
 
@@ -95,6 +95,8 @@ pub(crate) enum Command {
     Workers(agents::Workers),
     /// Let a worker finish what it has and leave.
     Drain(agents::Drain),
+    /// Ask an agent and print its answer.
+    Ask(ask::Ask),
     /// Work with projects: pieces of work that many runs belong to.
     Project(projects::Projects),
     /// Raise and list signals to the mesh.
@@ -122,6 +124,9 @@ pub(crate) enum Command {
     /// Serve an agent that answers at once, for the bench.
     #[command(hide = true)]
     BenchWorker(bench::worker::BenchWorker),
+    /// Ask an agent in a closed loop, for the bench.
+    #[command(hide = true)]
+    BenchAsker(bench::asker::BenchAsker),
 }
 
 /// Run a server.
@@ -253,6 +258,9 @@ mod tests {
             "consort bench-worker --slots 8",
             "consort bench engine --payload 1024 --seed 7 --workers 10 --data d",
             "consort serve --max-connections 5000",
+            "consort bench ask --concurrency 16 --worker python",
+            "consort bench-asker --lanes 4 --seconds 1 --warmup 0",
+            "consort ask rates {} --timeout 5",
         ] {
             if let Err(error) = Cli::try_parse_from(line.split(' ')) {
                 panic!("{line}: {error}");

@@ -118,7 +118,7 @@ impl Failure {
         }
         if let Some(delay) = found.retry_info().and_then(|retry| retry.retry_delay) {
             failure.hint = Some(format!("try again in {:.1} s", delay.as_secs_f64()));
-        } else if status.code() == Code::Internal || status.code() == Code::Unknown {
+        } else if (status.code() == Code::Internal || status.code() == Code::Unknown) && reason != "AGENT_FAILED" {
             failure.hint = Some("this is a fault of the server: its log says more".to_owned());
         }
         failure

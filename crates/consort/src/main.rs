@@ -61,6 +61,7 @@ async fn execute(cli: Cli) -> Result<()> {
         Command::Demo(demo) => return demo.run(&global).await,
         Command::Bench(bench) => return bench.run(&global).await,
         Command::BenchWorker(worker) => return worker.run(&global).await,
+        Command::BenchAsker(asker) => return asker.run(&global).await,
         Command::Doctor(doctor) => return doctor.run(&global).await,
         Command::Completions(completions) => return complete(completions.shell),
         Command::Schema => return schema(),
@@ -84,6 +85,7 @@ async fn execute(cli: Cli) -> Result<()> {
         Command::Agents(agents) => agents.run(&context).await,
         Command::Workers(workers) => workers.run(&context).await,
         Command::Drain(drain) => drain.run(&context).await,
+        Command::Ask(ask) => ask.run(&context).await,
         Command::DeadLetters(letters) => letters.run(&context).await,
         Command::Requeue(requeue) => requeue.run(&context).await,
         Command::Groups(groups) => groups.run(&context).await,
@@ -95,6 +97,7 @@ async fn execute(cli: Cli) -> Result<()> {
         | Command::Demo(_)
         | Command::Bench(_)
         | Command::BenchWorker(_)
+        | Command::BenchAsker(_)
         | Command::Doctor(_)
         | Command::Schema
         | Command::Completions(_) => unreachable!("handled above"),

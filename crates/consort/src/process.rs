@@ -76,6 +76,19 @@ impl Process {
         Ok(())
     }
 
+    /// Waits until it ends by itself, at most for `limit`; an error unless it ended well.
+    pub(crate) async fn finish(&mut self, limit: Duration) -> Result<()> {
+        match tokio::time::timeout(limit, self.child.wait()).await {
+            Ok(status) => match status? {
+                status if status.success() => Ok(()),
+                status => Err(self.died(status)),
+            },
+            Err(_) => {
+                Err(Failure::failed(format!("{} did not end within {limit:?}", self.name)).details(tail(&self.log)))
+            }
+        }
+    }
+
     /// Asks it to end, and makes it end when it has not after five seconds.
     pub(crate) async fn stop(&mut self) {
         self.signal(Signal::TERM);

@@ -4,8 +4,9 @@ from consort._events import DeadLetter
 from consort._projects import Project, ProjectFigures
 from consort._signals import Signal
 from consort.client import Client
-from consort.errors import ConsortError, RefusedError, RpcError, TaskError
+from consort.errors import AskError, ConsortError, RefusedError, RpcError, TaskError
 from consort.group import Delivery, Envelope, Group
+from consort.inquiry import Inquiry
 from consort.plan import Plan
 from consort.question import Clarification
 from consort.task import Task
@@ -13,6 +14,7 @@ from consort.views import Decision, Event, Run, Schedule, Step, Workflow
 from consort.worker import Worker
 
 __all__ = [
+    "AskError",
     "Clarification",
     "Client",
     "ConsortError",
@@ -22,6 +24,7 @@ __all__ = [
     "Envelope",
     "Event",
     "Group",
+    "Inquiry",
     "Plan",
     "Project",
     "ProjectFigures",

@@ -33,16 +33,16 @@ class Agent:
     slot: str
     handler: Callable[..., Any]
     is_async: bool
-    bind: Callable[[Task], dict[str, Any]]
+    bind: Callable[[Any], dict[str, Any]]
 
 
-def binder(handler: Callable[..., Any]) -> Callable[[Task], dict[str, Any]]:
-    """Makes the function that turns a task into the handler's keyword arguments.
+def binder(handler: Callable[..., Any], kind: type = Task, word: str = "task") -> Callable[[Any], dict[str, Any]]:
+    """Makes the function that turns a task, or an inquiry, into the handler's keyword arguments.
 
-    A parameter annotated with Task, or called `task` without an annotation, gets the task. Every other parameter gets
-    the field of its name. A handler without other parameters takes any input, except that one without any parameters
-    takes none. The made function raises TaskError INVALID_ARGUMENT, which names the field and the signature. TypeError
-    if the handler has parameters that cannot be given by name.
+    A parameter annotated with `kind`, or called `word` without an annotation, gets the task itself. Every other
+    parameter gets the field of its name. A handler without other parameters takes any input, except that one without
+    any parameters takes none. The made function raises TaskError INVALID_ARGUMENT, which names the field and the
+    signature. TypeError if the handler has parameters that cannot be given by name.
     """
     name = getattr(handler, "__name__", type(handler).__name__)
     signature = inspect.signature(handler)
@@ -58,7 +58,7 @@ def binder(handler: Callable[..., Any]) -> Callable[[Task], dict[str, Any]]:
             takes_all = True
         elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
             raise TypeError(f"{shown}: parameter '{parameter.name}' cannot be given by name; make it a plain parameter")
-        elif annotation is Task or (parameter.name == "task" and annotation is parameter.empty):
+        elif annotation is kind or (parameter.name == word and annotation is parameter.empty):
             task_parameter = parameter.name
         else:
             checks[parameter.name] = None if annotation is parameter.empty else _check(annotation)
@@ -66,7 +66,7 @@ def binder(handler: Callable[..., Any]) -> Callable[[Task], dict[str, Any]]:
                 required.append(parameter.name)
     raw = task_parameter is not None and not checks and not takes_all
 
-    def bind(task: Task) -> dict[str, Any]:
+    def bind(task: Any) -> dict[str, Any]:
         arguments: dict[str, Any] = {} if task_parameter is None else {task_parameter: task}
         if raw:
             return arguments

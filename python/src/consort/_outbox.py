@@ -29,6 +29,9 @@ class Outbox:
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
         self._progress: dict[Lease, bytes] = {}
+        self._asks: dict[int, bytes] = {}
+        self._replies: deque[bytes] = deque()
+        self._withdrawn: list[int] = []
         self._renewal = b""
         self._draining = b""
         self._wake = asyncio.Event()
@@ -71,6 +74,31 @@ class Outbox:
             await self._room.wait()
         self._push(ConnectRequest(reports=[report]).SerializeToString())
 
+    def ask(self, number: int, piece: bytes) -> None:
+        """Queues a request to an agent."""
+        self._asks[number] = piece
+        self._wake.set()
+
+    def has_ask(self, number: int) -> bool:
+        """Tells whether a request has not left yet."""
+        return number in self._asks
+
+    def withdraw(self, number: int) -> None:
+        """Takes a request back: out of the queue, or else by telling the mesh."""
+        if self._asks.pop(number, None) is None:
+            self._withdrawn.append(number)
+            self._wake.set()
+
+    def reply(self, piece: bytes) -> None:
+        """Queues the reply to an inquiry. There are no more of them than inquiries that the mesh sent."""
+        self._replies.append(piece)
+        self._wake.set()
+
+    def forget_stream(self) -> None:
+        """Drops what has a meaning on the stream that broke only."""
+        self._replies.clear()
+        self._withdrawn.clear()
+
     def renew(self, renewal: ConnectRequest) -> None:
         """Puts a sign of life into the next frame."""
         self._renewal = renewal.SerializeToString()
@@ -99,7 +127,25 @@ class Outbox:
         if self._draining:
             pieces.append(self._draining)
             self._draining = b""
-        size, queue = 0, self._queue
+        size = 0
+        if self._replies:
+            replies = self._replies
+            while replies and size < FRAME_LIMIT:
+                size += len(replies[0])
+                pieces.append(replies.popleft())
+        if self._asks:
+            asks, self._asks = self._asks, {}
+            for number, piece in asks.items():
+                if size < FRAME_LIMIT:
+                    size += len(piece)
+                    pieces.append(piece)
+                else:
+                    self._asks[number] = piece
+        if self._withdrawn:
+            pieces.append(ConnectRequest(withdrawn=self._withdrawn).SerializeToString())
+            self._withdrawn.clear()
+        self._queued_bytes += size
+        queue = self._queue
         while queue and size < FRAME_LIMIT:
             piece = queue.popleft()
             size += len(piece)

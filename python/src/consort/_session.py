@@ -15,10 +15,12 @@ from typing import Any
 
 import grpc
 
+from consort._asks import Answerer
 from consort._gen.agent.v1.agent_service_pb2 import ListWorkersRequest
 from consort._gen.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from consort._gen.agent.v1.worker_service_pb2 import (
     AgentOffer,
+    AnswerOffer,
     ConnectRequest,
     ConnectResponse,
     Hello,
@@ -72,12 +74,14 @@ class Session:
     are sent when it is back.
     """
 
-    def __init__(self, options: Options, agents: Mapping[str, Agent]) -> None:
-        self.tasks = Tasks(agents, Blobs(options.address), sum(options.slots.values()))
+    def __init__(self, options: Options, agents: Mapping[str, Agent], answerers: Mapping[str, Answerer]) -> None:
+        self.tasks = Tasks(agents, answerers, Blobs(options.address), sum(options.slots.values()))
+        self._asks = self.tasks.asks
         self._outbox = self.tasks.outbox
         self._loop = asyncio.get_running_loop()
         self._options = options
         self._agents = agents
+        self._answerers = answerers
         self._session_id = str(uuid.uuid4())
         self._stopping = asyncio.Event()
         self._mesh_drains = False
@@ -156,7 +160,7 @@ class Session:
         return self._stopping.is_set() and self._is_empty()
 
     def _is_empty(self) -> bool:
-        return not self.tasks and not self._outbox.unacknowledged
+        return not self.tasks and not self._outbox.unacknowledged and not self._asks
 
     async def _rest(self, seconds: float) -> None:
         if self._stopping.is_set():
@@ -182,6 +186,7 @@ class Session:
                 await self._serve(call)
             finally:
                 self._call = None
+                self._asks.broken()
                 call.cancel()
 
     async def _greet(self, call: Any) -> ConnectResponse:
@@ -228,6 +233,10 @@ class Session:
             ],
             slots=[SlotOffer(slot=slot, credits=count) for slot, count in self._options.slots.items()],
             sdk=SDK,
+            answers=[
+                AnswerOffer(agent=answerer.name, at_once=answerer.at_once, description=answerer.description)
+                for answerer in self._answerers.values()
+            ],
         )
 
     def _welcome(self, welcome: Welcome) -> None:
@@ -242,7 +251,7 @@ class Session:
             "attached to %s at %s: agents %s",
             welcome.server or "the mesh",
             self._options.address,
-            ", ".join(self._agents),
+            ", ".join([*self._agents, *(self._answerers.keys() - self._agents.keys())]),
         )
         if self._options.on_ready:
             self._options.on_ready()
@@ -308,6 +317,12 @@ class Session:
             if ack.HasField("error"):
                 log.warning("the answer of %s was refused: %s", ack.lease.task, ack.error.message)
             self._outbox.acknowledge((ack.lease.task, ack.lease.lease_token))
+        if frame.replies:
+            self._asks.replies(frame.replies)
+        for inquiry in frame.inquiries:
+            self._asks.start(inquiry)
+        if frame.withdrawn:
+            self._asks.withdrawn(frame.withdrawn)
         if frame.drain and not self._mesh_drains:
             log.info("the mesh asks to drain: %d tasks in hand", len(self.tasks))
             self._mesh_drains = True

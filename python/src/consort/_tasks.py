@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
+from consort._asks import Answerer, Asks
 from consort._gen.agent.v1.agent_service_pb2 import LogLevel, LogLine, StepReport
 from consort._gen.agent.v1.worker_service_pb2 import Asked, Assignment, ConnectRequest, Failed, LeaseRef, TaskReport
 from consort._gen.blob.v1.payload_pb2 import Payload
@@ -36,10 +37,12 @@ class Tasks:
     """Starts tasks, stops them, and puts their answers into the outbox.
 
     At most two tasks for each slot are held: the mesh may hand out the next before the answer of the last has reached
-    it. What goes beyond is given back. Plain handlers run in as many threads as there are slots.
+    it. What goes beyond is given back. Plain handlers run in as many threads as there are slots and inquiries at once.
     """
 
-    def __init__(self, agents: Mapping[str, Agent], blobs: Blobs, slots: int) -> None:
+    def __init__(
+        self, agents: Mapping[str, Agent], answerers: Mapping[str, Answerer], blobs: Blobs, slots: int
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.loop_thread = threading.get_ident()
         self.outbox = Outbox()
@@ -48,7 +51,9 @@ class Tasks:
         self._agents = agents
         self._limit = 2 * slots
         self._held: dict[Lease, Task] = {}
-        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="consort")
+        threads = slots + sum(answerer.at_once for answerer in answerers.values())
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="consort")
+        self.asks = Asks(answerers, self.outbox, blobs, self._in_thread)
         self._counting = threading.Lock()
 
     def __len__(self) -> int:
@@ -86,12 +91,14 @@ class Tasks:
         for task in list(self._held.values()):
             self.outbox.release(task.lease)
             self._stop(task)
+        self.asks.give_back()
         self.outbox.poke()
 
     async def close(self) -> None:
         """Stops every task. Threads of plain handlers end when these do."""
         for task in list(self._held.values()):
             self._stop(task)
+        self.asks.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         await self.blobs.close()
 

@@ -10,6 +10,8 @@ import grpc
 
 from consort._base import PAGE, duration, number_of, request_id
 from consort._events import EventCalls
+from consort._gen.agent.v1.agent_service_pb2 import AskAgentRequest
+from consort._gen.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from consort._gen.decision.v1 import decision_service_pb2 as decision_pb
 from consort._gen.decision.v1.decision_service_pb2_grpc import DecisionServiceStub
 from consort._gen.orchestrator.v1 import orchestrator_service_pb2 as pb
@@ -184,6 +186,23 @@ class Client(ProjectCalls, SignalCalls, EventCalls):
                 await asyncio.sleep(next(waits))
             else:
                 return
+
+    # Agents.
+
+    async def ask_agent(self, agent: str, payload: Any = None, *, timeout: float = 30.0) -> Any:
+        """Asks an agent and returns its answer, within `timeout` seconds, at most 600.
+
+        Needs a worker that answers for it (Worker.answers). It is tried once: a request is delivered at most once.
+        RpcError has the error of its handler, or a `reason` such as AGENT_OFFLINE, BUSY or ANSWERER_LOST. Cancelling
+        tells the handler.
+        """
+        request = AskAgentRequest(name=self._name("agents", agent), payload=await self._payload(payload))
+        stub: Any = AgentServiceStub(self._open())
+        try:
+            reply = await stub.AskAgent(request, timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error) from error
+        return await self._blobs.value(reply.answer)
 
     # Decisions.
 

@@ -76,6 +76,32 @@ class TaskError(ConsortError):
         return Status(code=self.code.value[0], message=cut(self.message, MAX_MESSAGE), details=packed)
 
 
+class AskError(TaskError):
+    """Why a request to an agent has no answer.
+
+    It has the code and message of the handler that answered, or of the mesh; then `reason` is the machine's word for
+    it: AGENT_OFFLINE, BUSY, ANSWERER_LOST, DEADLINE_EXCEEDED, ASK_DEPTH, INQUIRY_OVER, CONNECTION_LOST. As a TaskError
+    it may leave the handler of a task or an inquiry, which then fails with the same.
+    """
+
+    def __init__(
+        self, code: grpc.StatusCode | str | int, message: str, reason: str, *, retryable: bool | None = None
+    ) -> None:
+        details = [ErrorInfo(reason=reason, domain=DOMAIN)] if reason else ()
+        super().__init__(code, message, retryable=retryable, details=details)
+        self.reason = reason
+
+
+def ask_error(status: Status, *, retryable: bool) -> AskError:
+    """Reads the error of a reply."""
+    reason, info = "", ErrorInfo()
+    for detail in status.details:
+        if detail.Unpack(info):
+            reason = info.reason
+    code = status.code if status.code in _BY_NUMBER and status.code else grpc.StatusCode.UNKNOWN
+    return AskError(code, status.message, reason, retryable=retryable)
+
+
 class RpcError(ConsortError):
     """A call to the mesh that failed.
 

@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Coroutine, Generator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
+from consort._asks import Asks
 from consort._gen.agent.v1.agent_service_pb2 import LogLevel, LogLine, Note, Progress, StepReport
 from consort._gen.agent.v1.worker_service_pb2 import Assignment, LeaseRef, TaskReport
 from consort._net import now, to_datetime
 from consort._outbox import Lease, Outbox
 from consort._values import Blobs, encode
-from consort.errors import MAX_MESSAGE, cut
+from consort.errors import MAX_MESSAGE, AskError, cut
 from consort.question import Clarification, asking
 
 Level = Literal["debug", "info", "warn", "error"]
@@ -22,6 +23,8 @@ _LEVELS = {
     "error": LogLevel.LOG_LEVEL_ERROR,
 }
 _PROGRESS_TEXT = 1024
+# Fields of a note about a request that has neither answer nor error: it was cancelled.
+_ASKED = 3
 
 
 class Desk(Protocol):
@@ -31,6 +34,7 @@ class Desk(Protocol):
     loop_thread: int
     outbox: Outbox
     blobs: Blobs
+    asks: Asks
 
 
 class Task:
@@ -119,6 +123,37 @@ class Task:
                 self._told.add(number)
                 return known
         raise question
+
+    def ask_agent(self, agent: str, payload: Any = None, *, timeout: float | None = None, record: bool = False) -> Any:
+        """Asks another agent and returns its answer.
+
+        Await it in async handlers, call it without `await` in plain ones. It is an exchange between live processes:
+        delivered at most once and never repeated. `payload` is any value that JSON can say; `timeout` is in seconds,
+        at most 600, 30 if it is left out. The handler that answers sees the name of this task. AskError has its error,
+        or says why there was no answer. `record` writes request and answer, or error, into the run's history, as a note
+        named `agent.ask`; otherwise they are on no record. For a question to a person there is `ask`.
+        """
+        work = self._ask_agent(agent, payload, timeout, record=record)
+        if threading.get_ident() == self._desk.loop_thread:
+            return work
+        return asyncio.run_coroutine_threadsafe(work, self._desk.loop).result()
+
+    async def _ask_agent(self, agent: str, payload: Any, timeout: float | None, *, record: bool) -> Any:
+        if not record:
+            return await self._desk.asks.ask(agent, payload, timeout, lease=self.lease)
+        begun = self._desk.loop.time()
+        note: dict[str, Any] = {"agent": agent, "request": payload}
+        try:
+            note["answer"] = answer = await self._desk.asks.ask(agent, payload, timeout, lease=self.lease)
+        except AskError as error:
+            note["error"] = str(error)
+            raise
+        else:
+            return answer
+        finally:
+            note["ms"] = round((self._desk.loop.time() - begun) * 1e3, 3)
+            if len(note) > _ASKED:
+                await self._note("agent.ask", encode(note))
 
     def progress(self, fraction: float, text: str = "") -> Awaitable[None]:
         """Says how far the task is, from 0 to 1. ValueError outside of that."""

@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import getdoc, iscoroutinefunction
 from typing import Any, TypeVar
 
+from consort._asks import Answerer
 from consort._handlers import Agent, binder
 from consort._net import resolve
 from consort._session import Options, Session
 from consort.errors import RefusedError
+from consort.inquiry import Inquiry
 
 log = logging.getLogger("consort")
 
@@ -61,6 +63,7 @@ class Worker:
             on_ready=on_ready,
         )
         self._agents: dict[str, Agent] = {}
+        self._answerers: dict[str, Answerer] = {}
         self._session: Session | None = None
 
     def agent(
@@ -103,6 +106,47 @@ class Worker:
 
         return register
 
+    def answers(self, name: str, *, at_once: int = 16, description: str = "") -> Callable[[_Handler], _Handler]:
+        """Registers the decorated function as the one that answers requests to an agent, and returns it unchanged.
+
+        The function is called as that of `agent` is, with an Inquiry in place of the Task: it takes the Inquiry, fields
+        of what is asked by their names, or both, and returns any value that JSON can say. `at_once` says how many
+        requests it takes at once, 1 to 10,000. The same agent may have tasks too. A request is an exchange between live
+        processes, bounded in time, for look-ups and consultations; it is on no record and delivered at most once. It is
+        asked with `ask_agent` of Task, Inquiry, Worker or Client. ValueError and TypeError are as for `agent`.
+        """
+        _checked("agent", name)
+        if name in self._answerers:
+            raise ValueError(f"agent: '{name}' is answered for twice; give each agent one handler")
+        if len(self._answerers) >= _MAX_AGENTS:
+            raise ValueError(f"agent: '{name}' is one too many; a worker answers for at most {_MAX_AGENTS}")
+        if not 1 <= at_once <= _MAX_SLOTS:
+            raise ValueError(f"at_once: {at_once} is out of range; give 1 to {_MAX_SLOTS}")
+
+        def register(handler: _Handler) -> _Handler:
+            called = handler if hasattr(handler, "__name__") else type_call(handler)
+            self._answerers[name] = Answerer(
+                name=name,
+                description=description or (getdoc(handler) or "").partition("\n")[0],
+                at_once=at_once,
+                handler=handler,
+                is_async=iscoroutinefunction(called),
+                bind=binder(handler, Inquiry, "inquiry"),
+            )
+            return handler
+
+        return register
+
+    async def ask_agent(self, agent: str, payload: Any = None, *, timeout: float | None = None) -> Any:
+        """Asks an agent over this worker's connection, from outside its handlers; otherwise as Task.ask_agent.
+
+        Requests wait until the worker is connected, at most for their timeout. Call it on the event loop, after
+        `serve` has begun; RuntimeError before.
+        """
+        if self._session is None:
+            raise RuntimeError("the worker does not serve yet; start `serve` first")
+        return await self._session.tasks.asks.ask(agent, payload, timeout)
+
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT, finishes what is in hand, and returns. A second signal exits at once.
 
@@ -127,9 +171,9 @@ class Worker:
 
     async def serve(self) -> None:
         """Serves within a running event loop until `stop`. RefusedError if the mesh will never take this worker."""
-        if not self._agents:
-            raise ValueError("agents: none; register a handler with @worker.agent(name)")
-        self._session = Session(self._options, self._agents)
+        if not self._agents and not self._answerers:
+            raise ValueError("agents: none; register a handler with @worker.agent(name) or @worker.answers(name)")
+        self._session = Session(self._options, self._agents, self._answerers)
         await self._session.run()
 
     def stop(self) -> None:

@@ -104,6 +104,7 @@ async fn ledger() {
         slot: "default".into(),
     };
     let hello = Hello {
+        answers: vec![],
         namespace: "default".into(),
         worker: "worker".into(),
         session: "session".into(),

@@ -301,6 +301,7 @@ pub(crate) fn hello(name: &str, process: u32, agents: &[&str], slots: u32) -> He
         slot: "default".into(),
     };
     Hello {
+        answers: Vec::new(),
         namespace: "default".into(),
         worker: name.into(),
         session: format!("{name}-{process}").into(),

@@ -1,5 +1,6 @@
 //! Between the wire's messages and the core's words. Nothing here decides anything.
 
+mod ask;
 mod decision;
 mod event;
 mod payload;
@@ -9,6 +10,7 @@ mod run;
 mod run_event;
 mod worker;
 
+pub(crate) use ask::{ask, ask_status, inquiry, outcome, reply, value as ask_value};
 pub(crate) use decision::decision;
 pub(crate) use event::{buried_event, dead_letter, event, group, json_of};
 pub(crate) use payload::{Values, payload};

@@ -12,7 +12,7 @@ use crate::names;
 pub(crate) fn agent(namespace: &str, view: &AgentView) -> wire::Agent {
     let status = if view.workers.is_empty() {
         wire::AgentStatus::Offline
-    } else if view.metrics.running > 0 {
+    } else if view.metrics.running > 0 || view.asks.open > 0 {
         wire::AgentStatus::Busy
     } else {
         wire::AgentStatus::Idle
@@ -32,6 +32,9 @@ pub(crate) fn agent(namespace: &str, view: &AgentView) -> wire::Agent {
             leases_lost: view.metrics.lost as i64,
             tasks_running: view.metrics.running as i64,
             busy_time: Some(duration(view.metrics.busy)),
+            requests_answered: view.asks.answered as i64,
+            requests_failed: view.asks.failed as i64,
+            requests_open: view.asks.open as i64,
         }),
         cpu: view.cpu,
         memory_bytes: view.memory_bytes as i64,

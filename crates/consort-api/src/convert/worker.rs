@@ -115,19 +115,22 @@ pub(crate) fn cancel(cancel: &Cancel) -> wire::Cancel {
 
 /// What became of an answer.
 pub(crate) fn ack(ack: &Ack) -> wire::Ack {
-    let error = ack.outcome.as_ref().err().map(|error| rpc::Status {
-        code: code_number(error.kind),
-        message: error.message.clone(),
-        details: vec![error_info(error.reason)],
-    });
+    let error = ack.outcome.as_ref().err().map(mesh_error);
     wire::Ack { lease: Some(lease_ref(&ack.namespace, &ack.lease)), error }
 }
 
-fn error_info(reason: &str) -> prost_types::Any {
+/// An error of the mesh within a message.
+pub(super) fn mesh_error(error: &Error) -> rpc::Status {
+    let details = vec![error_info(error.reason, &[])];
+    rpc::Status { code: code_number(error.kind), message: error.message.clone(), details }
+}
+
+/// The reason of an error, with what else programs may want to know.
+pub(super) fn error_info(reason: &str, more: &[(&str, &str)]) -> prost_types::Any {
     let info = tonic_types::pb::ErrorInfo {
         reason: reason.to_owned(),
         domain: crate::status::DOMAIN.to_owned(),
-        ..Default::default()
+        metadata: more.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect(),
     };
     prost_types::Any {
         type_url: "type.googleapis.com/google.rpc.ErrorInfo".to_owned(),

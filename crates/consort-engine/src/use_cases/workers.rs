@@ -11,17 +11,32 @@ use crate::ledger::{Message, To};
 use crate::outbox::Outbox;
 use crate::session::Session;
 use crate::types::{
-    AgentView, Answer, Assignment, Cancel, Hello, LeaseRef, TaskReport, TaskView, ToWorker, WorkerView,
+    AgentOffer, AgentView, Answer, Assignment, Cancel, Hello, LeaseRef, TaskReport, TaskView, ToWorker, WorkerView,
 };
 
 impl Engine {
     /// Attaches a worker's stream.
-    pub async fn attach(&self, hello: Hello) -> Result<Session, Error> {
+    pub async fn attach(&self, mut hello: Hello) -> Result<Session, Error> {
         let outbox = Arc::new(Outbox::default());
+        let (namespace, name, answers) = (hello.namespace.clone(), hello.worker.clone(), hello.answers.clone());
+        // The registry knows agents that only answer too. No slot has this name, so they get no tasks.
+        for answer in &answers {
+            if hello.agents.iter().all(|offer| offer.agent != answer.agent) {
+                hello.agents.push(AgentOffer {
+                    agent: answer.agent.clone(),
+                    kind: String::new(),
+                    description: answer.description.clone(),
+                    capabilities: Vec::new(),
+                    slot: "".into(),
+                });
+            }
+        }
         let (hello, mine) = (Box::new(hello), Arc::clone(&outbox));
         let attached = self.ask(|reply| Message::Attach { hello, outbox: mine, reply }).await?;
+        let party = self.inner.asks.join(namespace, name, &answers, Arc::clone(&outbox));
         Ok(Session {
             engine: self.clone(),
+            party,
             worker: attached.id,
             outbox,
             lease_ttl: self.inner.options.lease_ttl,
@@ -121,7 +136,11 @@ impl Engine {
 
     /// Agents that have been offered, by id.
     pub async fn agents(&self, namespace: &str) -> Result<Vec<AgentView>, Error> {
-        self.ask(|reply| Message::Agents { namespace: namespace.into(), reply }).await
+        let mut agents = self.ask(|reply| Message::Agents { namespace: namespace.into(), reply }).await?;
+        for agent in &mut agents {
+            agent.asks = self.inner.asks.metrics(namespace, &agent.agent);
+        }
+        Ok(agents)
     }
 
     /// An agent's latest tasks, newest first.

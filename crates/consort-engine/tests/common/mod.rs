@@ -186,6 +186,7 @@ pub(crate) fn hello(name: &str, session: &str, agents: &[&str], slots: u32) -> H
         agents: agents.iter().map(offer).collect(),
         slots: BTreeMap::from([("default".into(), slots)]),
         sdk: "test".into(),
+        answers: Vec::new(),
     }
 }
 

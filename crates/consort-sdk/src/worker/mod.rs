@@ -4,17 +4,23 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use consort_proto::agent::{AgentOffer, Hello, SlotOffer};
+use consort_proto::agent::{AgentOffer, AnswerOffer, Hello, SlotOffer};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use serde::Serialize;
 
 use self::answer::AnswerText;
+use self::asks::Asks;
+use self::inquiry::Answerer;
 use crate::client::{Client, addr_from_env};
 use crate::error::Error;
 use crate::task_error::TaskError;
 
 mod answer;
+mod ask;
+mod asks;
 mod held;
+mod inquiry;
 mod outbox;
 mod perform;
 mod question;
@@ -23,6 +29,8 @@ mod task;
 mod vitals;
 
 pub use answer::{Answer, IntoAnswer, Plan};
+pub use ask::{Ask, Asker};
+pub use inquiry::Inquiry;
 pub(crate) use perform::panicked;
 pub use question::{Clarification, Question};
 pub use task::Task;
@@ -52,6 +60,8 @@ pub struct Worker {
     slots: BTreeMap<String, u32>,
     grace: Duration,
     agents: Vec<(Agent, Handler)>,
+    answers: Vec<(Agent, Answerer)>,
+    asks: Arc<Asks>,
 }
 
 /// An agent a worker serves.
@@ -62,6 +72,7 @@ pub struct Agent {
     description: String,
     capabilities: Vec<String>,
     slot: String,
+    at_once: Option<u32>,
 }
 
 impl Agent {
@@ -85,6 +96,12 @@ impl Agent {
     /// One more thing it can do.
     pub fn capability(mut self, capability: impl Into<String>) -> Agent {
         self.capabilities.push(capability.into());
+        self
+    }
+
+    /// Requests it answers at once, 1 to 10,000; 256 by default. See [`Worker::answers`].
+    pub fn at_once(mut self, requests: u32) -> Agent {
+        self.at_once = Some(requests);
         self
     }
 
@@ -112,6 +129,8 @@ impl Worker {
             slots: BTreeMap::new(),
             grace: GRACE,
             agents: Vec::new(),
+            answers: Vec::new(),
+            asks: Arc::default(),
         }
     }
 
@@ -130,6 +149,45 @@ impl Worker {
         };
         self.agents.push((agent.into(), Arc::new(handler)));
         self
+    }
+
+    /// Answers requests to an agent: its id, or an [`Agent`] with more to say, and what it answers, which is anything that
+    /// serialises to JSON. The same agent may have tasks too, with [`Worker::agent`].
+    ///
+    /// A request is an exchange between live processes, bounded in time, for look-ups and consultations; it is on no record and
+    /// delivered at most once. It is asked with [`Task::ask_agent`], [`Inquiry::ask_agent`], [`Asker::ask_agent`] or
+    /// [`Client::ask_agent`]. A handler that panics answers with INTERNAL; the worker lives on.
+    ///
+    /// ```no_run
+    /// # use consort_sdk::{Inquiry, Worker};
+    /// Worker::new("rates").answers("rates", |inquiry: Inquiry| async move {
+    ///     let pair: (String, String) = inquiry.input()?;
+    ///     Ok(if pair.0 == pair.1 { 1.0 } else { 0.5 })
+    /// });
+    /// ```
+    pub fn answers<A, H, F, T>(mut self, agent: A, handler: H) -> Worker
+    where
+        A: Into<Agent>,
+        H: Fn(Inquiry) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<T, TaskError>> + Send + 'static,
+        T: Serialize,
+    {
+        let handler = move |inquiry| {
+            let work = handler(inquiry);
+            async move {
+                let answer = work.await?;
+                serde_json::to_string(&answer)
+                    .map_err(|error| TaskError::new(tonic::Code::Internal, format!("the answer is not JSON: {error}")))
+            }
+            .boxed()
+        };
+        self.answers.push((agent.into(), Arc::new(handler)));
+        self
+    }
+
+    /// Asks agents over this worker's connection, from outside its handlers.
+    pub fn asker(&self) -> Asker {
+        Asker(self.asks.clone())
     }
 
     /// Another worker id.
@@ -187,7 +245,9 @@ impl Worker {
         let hello = self.hello(&client)?;
         let handlers: HashMap<String, Handler> =
             self.agents.into_iter().map(|(agent, handler)| (agent.id, handler)).collect();
-        session::run(client, hello, handlers, self.grace, shutdown).await
+        let answerers = self.answers.into_iter().map(|(agent, answerer)| (agent.id, answerer)).collect();
+        let handlers = Handlers { tasks: handlers, inquiries: answerers };
+        session::run(client, hello, handlers, self.asks, self.grace, shutdown).await
     }
 
     fn hello(&self, client: &Client) -> Result<Hello, Error> {
@@ -196,9 +256,10 @@ impl Worker {
         if uuid::Uuid::parse_str(&self.session_id).is_err() {
             return Err(setting("session id", &self.session_id, "must be a UUID"));
         }
-        if self.agents.is_empty() || self.agents.len() > 100 {
+        if (self.agents.is_empty() && self.answers.is_empty()) || self.agents.len() > 100 {
             return Err(setting("number of agents", &self.agents.len(), "must be from 1 to 100"));
         }
+        let answers = self.answer_offers()?;
         let mut slots = BTreeMap::new();
         for (number, (agent, _)) in self.agents.iter().enumerate() {
             check_id("agent", &agent.id)?;
@@ -212,7 +273,7 @@ impl Worker {
             if !(1..=10_000).contains(tasks) {
                 return Err(setting("slots", &format!("{slot}={tasks}"), "must be from 1 to 10,000"));
             }
-            if !slots.contains_key(slot) && slot != DEFAULT_SLOT {
+            if !slots.contains_key(slot) && (slot != DEFAULT_SLOT || self.agents.is_empty()) {
                 return Err(setting("slot", slot, "is not the slot of any agent of this worker"));
             }
         }
@@ -232,8 +293,35 @@ impl Worker {
             agents: self.agents.iter().map(|(agent, _)| offer(agent)).collect(),
             slots: slots.into_iter().map(|(slot, tasks)| SlotOffer { slot, credits: tasks as i32 }).collect(),
             sdk: concat!("rust ", env!("CARGO_PKG_VERSION")).to_owned(),
+            answers,
         })
     }
+
+    fn answer_offers(&self) -> Result<Vec<AnswerOffer>, Error> {
+        if self.answers.len() > 100 {
+            return Err(setting("number of answers", &self.answers.len(), "must be at most 100"));
+        }
+        let mut offers: Vec<AnswerOffer> = Vec::with_capacity(self.answers.len());
+        for (agent, _) in &self.answers {
+            check_id("agent", &agent.id)?;
+            if offers.iter().any(|other| other.agent == agent.id) {
+                return Err(setting("agent", &agent.id, "is answered for twice; give each agent one handler"));
+            }
+            let at_once = agent.at_once.unwrap_or(SLOTS);
+            if !(1..=10_000).contains(&at_once) {
+                return Err(setting("at_once", &at_once, "must be from 1 to 10,000"));
+            }
+            let (agent, description) = (agent.id.clone(), agent.description.clone());
+            offers.push(AnswerOffer { agent, at_once: at_once as i32, description });
+        }
+        Ok(offers)
+    }
+}
+
+/// What a worker does.
+struct Handlers {
+    tasks: HashMap<String, Handler>,
+    inquiries: HashMap<String, Answerer>,
 }
 
 fn env_or(variable: &str, default: impl Into<String>) -> String {

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::asks::Asks;
 use super::held::{Held, Owed};
 use super::vitals::Vitals;
 
@@ -54,6 +55,7 @@ impl Frames {
 /// into the next one, so frames grow with the load and an idle worker's answer leaves at once.
 pub(super) async fn write(
     held: &Arc<Held>,
+    asks: &Asks,
     reports: &mut mpsc::Receiver<TaskReport>,
     frames: mpsc::Sender<ConnectRequest>,
     renew_every: std::time::Duration,
@@ -67,6 +69,7 @@ pub(super) async fn write(
         let mut renew: Option<Renew> = None;
         tokio::select! {
             () = held.changed.notified() => {}
+            () = asks.changed.notified() => {}
             Some(report) = reports.recv() => first = Some(report),
             _ = ticks.tick() => renew = Some(vitals.measure()),
             () = draining.cancelled(), if !said_draining => {}
@@ -97,12 +100,22 @@ pub(super) async fn write(
                 Owed::Released(it) => batch.add(it.encoded_len(), |frame| frame.released.push(it)),
             }
         }
+        let ConnectRequest { asks: requests, replies, withdrawn, .. } = asks.owed();
+        for ask in requests {
+            batch.add(ask.encoded_len(), |frame| frame.asks.push(ask));
+        }
+        for reply in replies {
+            batch.add(reply.encoded_len(), |frame| frame.replies.push(reply));
+        }
+        if !withdrawn.is_empty() {
+            batch.add(withdrawn.len() * 10, |frame| frame.withdrawn = withdrawn);
+        }
         for frame in batch.finish() {
             if frames.send(frame).await.is_err() {
                 return;
             }
         }
-        if said_draining && held.is_empty() {
+        if said_draining && held.is_empty() && asks.is_idle() {
             return;
         }
     }

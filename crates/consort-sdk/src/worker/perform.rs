@@ -15,6 +15,7 @@ use tonic::Code;
 
 use super::Handler;
 use super::answer::AnswerText;
+use super::asks::Asks;
 use super::held::{Held, LeaseKey, Outcome};
 use super::question::Clarification;
 use super::task::{Input, Task};
@@ -24,13 +25,14 @@ use crate::payload;
 use crate::task_error::TaskError;
 
 /// How long a cancelled handler may tidy up before it is dropped.
-const TIDY_UP: Duration = Duration::from_secs(5);
+pub(super) const TIDY_UP: Duration = Duration::from_secs(5);
 
 /// What all tasks of a worker share.
 pub(super) struct Desk {
     pub(super) client: Client,
     pub(super) held: Arc<Held>,
     pub(super) reports: mpsc::Sender<TaskReport>,
+    pub(super) asks: Arc<Asks>,
 }
 
 /// Performs a task and records how it ended.
@@ -86,7 +88,7 @@ async fn attempt(
     for given in std::mem::take(&mut assignment.clarifications) {
         clarifications.push(Clarification::fetch(given, &desk.client).await?);
     }
-    let task = Task::new(key, assignment, input, clarifications, cancel, desk.reports.clone(), desk.client.clone());
+    let task = Task::new(key, assignment, input, clarifications, cancel, desk);
     // The handler's state is not looked at after a panic, so it cannot be seen broken.
     let result = AssertUnwindSafe(async move { handler(task).await }).catch_unwind().await;
     match result.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))? {
@@ -96,7 +98,7 @@ async fn attempt(
 }
 
 /// Brings the input here: a blob is downloaded.
-async fn fetch(client: &Client, input: Option<Payload>) -> Result<Input, TaskError> {
+pub(super) async fn fetch(client: &Client, input: Option<Payload>) -> Result<Input, TaskError> {
     match input.and_then(|payload| payload.kind) {
         None => Ok(Input::Text("null".to_owned())),
         Some(Kind::Json(json)) => Ok(Input::Text(json)),
@@ -123,7 +125,7 @@ mod tests {
     async fn a_handler_that_ignores_its_cancellation_is_dropped_after_five_seconds() {
         let (reports, _rest) = mpsc::channel(1);
         let client = Client::connect("127.0.0.1:1").unwrap();
-        let desk = Arc::new(Desk { client, held: Arc::new(Held::new(1)), reports });
+        let desk = Arc::new(Desk { client, held: Arc::new(Held::new(1)), reports, asks: Arc::default() });
         let assignment = Assignment { task: "t".into(), lease_token: 1, agent: "deaf".into(), ..Default::default() };
         let (key, cancel) = desk.held.take(&assignment, false).unwrap();
         let deaf: Handler = Arc::new(|_| std::future::pending().boxed());

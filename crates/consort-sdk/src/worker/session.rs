@@ -1,6 +1,5 @@
 //! One life of a worker: as many connections as it takes.
 
-use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +14,10 @@ use tokio_util::task::TaskTracker;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
-use super::Handler;
+use super::Handlers;
+use super::asks::Asks;
 use super::held::Held;
+use super::inquiry;
 use super::outbox;
 use super::perform::{Desk, perform};
 use crate::backoff::Backoff;
@@ -38,7 +39,8 @@ const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 pub(super) async fn run(
     client: Client,
     hello: Hello,
-    handlers: HashMap<String, Handler>,
+    handlers: Handlers,
+    asks: Arc<Asks>,
     grace: Duration,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
@@ -48,12 +50,15 @@ pub(super) async fn run(
     let (reports_in, reports) = mpsc::channel(REPORTS);
     let tasks = TaskTracker::new();
     let stop = CancellationToken::new();
-    let desk = Arc::new(Desk { client, held: held.clone(), reports: reports_in });
+    // Only the first run of a worker sets it.
+    let _ = asks.client.set(client.clone());
+    let desk = Arc::new(Desk { client, held: held.clone(), reports: reports_in, asks: asks.clone() });
     let mut session = Session { desk, hello, handlers, reports, tasks: tasks.clone(), stop: stop.clone() };
 
     let mut life = pin!(session.live());
     let result = tokio::select! {
         result = &mut life => result,
+        () = asks.sweep() => unreachable!("the sweep has no end"),
         () = shutdown => {
             stop.cancel();
             if let Ok(result) = timeout(grace, &mut life).await {
@@ -61,12 +66,14 @@ pub(super) async fn run(
             } else {
                 tracing::warn!(?grace, "tasks are unfinished after the grace period; giving them back");
                 held.release_all();
+                asks.give_back();
                 timeout(LAST_WORDS, &mut life).await.unwrap_or(Ok(()))
             }
         }
     };
     // Whatever ended the life, no handler outlives it.
     held.cancel_all();
+    asks.close();
     tasks.close();
     if timeout(LAST_WORDS + HANDSHAKE, tasks.wait()).await.is_err() {
         tracing::warn!("a handler neither awaits nor ends; leaving it behind");
@@ -77,7 +84,7 @@ pub(super) async fn run(
 struct Session {
     desk: Arc<Desk>,
     hello: Hello,
-    handlers: HashMap<String, Handler>,
+    handlers: Handlers,
     reports: mpsc::Receiver<TaskReport>,
     tasks: TaskTracker,
     /// The owner wants the worker to end.
@@ -102,7 +109,9 @@ impl Session {
                 return Ok(());
             }
             let began = Instant::now();
-            match self.connection().await {
+            let end = self.connection().await;
+            self.desk.asks.broken();
+            match end {
                 End::Refused(error) => return Err(error),
                 End::Drained if self.stop.is_cancelled() => return Ok(()),
                 End::Drained if self.mesh_stays().await => {
@@ -160,13 +169,13 @@ impl Session {
         let mut read = pin!(reader.read(inbound, first));
         let ended = tokio::select! {
             ended = &mut read => ended,
-            () = outbox::write(&desk.held, reports, frames, renew_every, &draining) => {
+            () = outbox::write(&desk.held, &desk.asks, reports, frames, renew_every, &draining) => {
                 // The worker has said everything and closed its side; now the mesh closes its own.
                 timeout(HANDSHAKE, read).await.unwrap_or(Ok(()))
             }
         };
         match ended {
-            Ok(()) if draining.is_cancelled() && desk.held.is_empty() => End::Drained,
+            Ok(()) if draining.is_cancelled() && desk.held.is_empty() && desk.asks.is_idle() => End::Drained,
             Ok(()) => End::Broken(Status::unavailable("the mesh closed the stream")),
             Err(status) if is_replaced(&status) => End::Refused(status.into()),
             Err(status) => End::Broken(status),
@@ -191,7 +200,7 @@ impl Session {
 /// a cancellation from being heard.
 struct Reader<'a> {
     desk: &'a Arc<Desk>,
-    handlers: &'a HashMap<String, Handler>,
+    handlers: &'a Handlers,
     tasks: &'a TaskTracker,
     draining: &'a CancellationToken,
 }
@@ -209,7 +218,7 @@ impl Reader<'_> {
         let held = &self.desk.held;
         for assignment in frame.assignments {
             let Some((key, cancel)) = held.take(&assignment, self.draining.is_cancelled()) else { continue };
-            let handler = self.handlers.get(&assignment.agent).cloned();
+            let handler = self.handlers.tasks.get(&assignment.agent).cloned();
             self.tasks.spawn(perform(self.desk.clone(), handler, key, assignment, cancel));
         }
         for cancel in frame.cancels {
@@ -224,6 +233,17 @@ impl Reader<'_> {
                 tracing::warn!(task = lease.task, code = error.code, "answer refused: {}", error.message);
             }
             held.acknowledge(lease);
+        }
+        if !frame.replies.is_empty() {
+            self.desk.asks.replies(frame.replies);
+        }
+        for inquiry in frame.inquiries {
+            let held = self.desk.asks.take(inquiry.number);
+            let answerer = self.handlers.inquiries.get(&inquiry.agent).cloned();
+            self.tasks.spawn(inquiry::answer(self.desk.clone(), answerer, inquiry, held));
+        }
+        if !frame.withdrawn.is_empty() {
+            self.desk.asks.withdrawn(&frame.withdrawn);
         }
         if frame.drain {
             tracing::info!("asked to drain");

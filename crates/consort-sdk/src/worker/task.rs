@@ -12,7 +12,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
+use super::ask::Ask;
+use super::asks::{Asks, Origin};
 use super::held::LeaseKey;
+use super::perform::Desk;
 use super::question::{Clarification, Question};
 use crate::client::Client;
 use crate::payload;
@@ -34,6 +37,27 @@ pub(super) enum Input {
     Value(serde_json::Value),
 }
 
+impl Input {
+    /// The value as a `T`; a misfit names its field.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, TaskError> {
+        let json = match self {
+            Input::Text(text) => text.as_bytes(),
+            Input::Bytes(bytes) => bytes,
+            Input::Value(value) => &serde_json::to_vec(value)?,
+        };
+        payload::read(json).map_err(|misfit| TaskError::bad_input(misfit.field, misfit.why))
+    }
+
+    /// Its JSON text.
+    pub(super) fn into_json(self) -> Result<Vec<u8>, TaskError> {
+        Ok(match self {
+            Input::Text(text) => text.into_bytes(),
+            Input::Bytes(bytes) => bytes.into(),
+            Input::Value(value) => serde_json::to_vec(&value)?,
+        })
+    }
+}
+
 struct Inner {
     key: LeaseKey,
     assignment: Assignment,
@@ -44,6 +68,7 @@ struct Inner {
     cancel: CancellationToken,
     reports: mpsc::Sender<TaskReport>,
     client: Client,
+    asks: Arc<Asks>,
 }
 
 impl Task {
@@ -53,21 +78,16 @@ impl Task {
         input: Input,
         clarifications: Vec<Clarification>,
         cancel: CancellationToken,
-        reports: mpsc::Sender<TaskReport>,
-        client: Client,
+        desk: &Desk,
     ) -> Task {
         let told = Mutex::new(vec![false; clarifications.len()]);
-        Task { inner: Arc::new(Inner { key, assignment, input, clarifications, told, cancel, reports, client }) }
+        let (reports, client, asks) = (desk.reports.clone(), desk.client.clone(), desk.asks.clone());
+        Task { inner: Arc::new(Inner { key, assignment, input, clarifications, told, cancel, reports, client, asks }) }
     }
 
     /// The input as a `T`. A misfit is INVALID_ARGUMENT, names the field, and is not retryable.
     pub fn input<T: DeserializeOwned>(&self) -> Result<T, TaskError> {
-        let json = match &self.inner.input {
-            Input::Text(text) => text.as_bytes(),
-            Input::Bytes(bytes) => bytes,
-            Input::Value(value) => &serde_json::to_vec(value)?,
-        };
-        payload::read(json).map_err(|misfit| TaskError::bad_input(misfit.field, misfit.why))
+        self.inner.input.read()
     }
 
     /// `namespaces/{namespace}/runs/{uuid}/steps/{step}/attempts/{n}`.
@@ -134,6 +154,21 @@ impl Task {
             }
         }
         Err(TaskError::asking(question))
+    }
+
+    /// Asks an agent; the handler that answers sees the name of this task. See [`Ask`]. For a question to a person there is
+    /// [`Task::ask`].
+    ///
+    /// ```no_run
+    /// # use consort_sdk::{Task, TaskError};
+    /// # async fn handler(task: Task) -> Result<f64, TaskError> {
+    /// let rate: f64 = task.ask_agent("rates", &serde_json::json!({"from": "EUR", "to": "CHF"})).await?;
+    /// # Ok(rate)
+    /// # }
+    /// ```
+    pub fn ask_agent<T: DeserializeOwned>(&self, agent: impl Into<String>, payload: &impl Serialize) -> Ask<'_, T> {
+        let origin = Origin { lease: Some(self.inner.key.to_ref()), within: None };
+        Ask::new(&self.inner.asks, agent.into(), payload, origin).in_task(self)
     }
 
     /// A client of the same mesh.

@@ -265,6 +265,14 @@ impl AgentService for Agents {
         Err(Status::unimplemented(""))
     }
 
+    async fn ask_agent(&self, request: Request<AskAgentRequest>) -> Result<Response<AskAgentResponse>, Status> {
+        let request = request.into_inner();
+        match request.name.rsplit('/').next() {
+            Some("echo") => Ok(Response::new(AskAgentResponse { answer: request.payload })),
+            _ => Err(Status::unavailable("nobody answers")),
+        }
+    }
+
     async fn drain_worker(&self, _: Request<DrainWorkerRequest>) -> Result<Response<Worker>, Status> {
         Err(Status::unimplemented(""))
     }

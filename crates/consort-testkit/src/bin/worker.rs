@@ -1,13 +1,13 @@
 //! A worker for tests, in a process that can be killed. It serves `next` (a number to the next one), `flaky` (the same, but every
 //! step's first attempt fails) and `bulk` (a text of the wanted length), each after a few random milliseconds; and `poison`, which does
-//! what no task should do.
+//! what no task should do. It answers `pause` (an answer after the wanted milliseconds, four at once).
 //!
 //! `consort-test-worker ID SEED MAX_MS`; the mesh is found by `CONSORT_ADDR`. Says `ready` on standard output before it dials.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use consort_sdk::{Code, Task, TaskError, Worker};
+use consort_sdk::{Agent, Code, Inquiry, Task, TaskError, Worker};
 use consort_testkit::next;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -38,6 +38,11 @@ async fn main() -> Result<(), String> {
         .agent("flaky", after_a_while(at_second_try))
         .agent("bulk", after_a_while(bulk))
         .agent("poison", poison)
+        .answers(Agent::new("pause").at_once(4), |inquiry: Inquiry| async move {
+            let ms: u64 = inquiry.input()?;
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            Ok(ms)
+        })
         .run()
         .await
         .map_err(|error| error.to_string())

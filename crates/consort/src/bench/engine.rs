@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
-use consort_proto::agent::{AgentStatus, GetAgentRequest};
+use clap::Args;
 use consort_sdk::Client;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use super::figures::{Language, cores_used, round, table, wait_for_worker};
 use super::load::{Load, Seen};
 use super::machine;
 use super::work::Work;
@@ -17,15 +17,13 @@ use crate::cli::{Address, Global};
 use crate::context::Mesh;
 use crate::failure::{Failure, Result};
 use crate::install;
-use crate::output::{Format, Table, print};
+use crate::output::{Format, print};
 use crate::process::{Process, Scratch, Server, memory};
 
 /// A connection carries at most 64 calls at once on a server with its usual limits.
 const LANES_PER_CONNECTION: usize = 50;
 /// Tasks that all workers together take at once.
 const SLOTS: u32 = 4_096;
-/// How long the worker may take to connect.
-const CONNECTED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Durable runs of steps that do nothing: client, server and worker as three processes.
 ///
@@ -75,15 +73,6 @@ pub(crate) struct Engine {
     pub dir: Option<PathBuf>,
 }
 
-/// Language of the worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Language {
-    /// The worker built into this program.
-    Rust,
-    /// `python -m consort.noop`.
-    Python,
-}
-
 impl Engine {
     /// Runs the command. A server named with --addr is used as it is; otherwise one is started.
     pub(crate) async fn run(self, global: &Global) -> Result<()> {
@@ -101,7 +90,7 @@ impl Engine {
         let mesh = Mesh::new(&Address { addr: addr.clone(), source: "--addr".to_owned() }, &global.namespace)?;
 
         let mut worker = self.start_worker(&addr, &global.namespace, seed, log("worker"))?;
-        wait_for_worker(&mesh, &mut worker).await?;
+        wait_for_worker(&mesh, AGENT, &mut worker).await?;
         let workflow = mesh.check(mesh.client.apply(self.work().definition()).await)?;
 
         let pids = [server.as_ref().and_then(|server| server.process.pid()), worker.pid(), Some(std::process::id())];
@@ -130,7 +119,7 @@ impl Engine {
         figures["seed"] = seed.into();
         figures["machine"] = machine::describe(self.dir.as_deref().unwrap_or(&scratch.path));
         match global.output {
-            Format::Table => print(&table(&figures))?,
+            Format::Table => print(&table(&figures, &ORDER))?,
             format => format.print_value(&figures)?,
         }
         if seen.runs == 0 {
@@ -211,7 +200,7 @@ impl Engine {
             "seconds": self.seconds,
             "warmup": self.warmup,
             "workers": self.workers,
-            "worker": match self.worker { Language::Rust => "rust", Language::Python => "python" },
+            "worker": self.worker.name(),
             "runs": seen.runs,
             "runs_per_s": round(runs_per_s, 1),
             "steps_per_s": round(runs_per_s * f64::from(steps), 1),
@@ -257,64 +246,6 @@ const ORDER: [&str; 22] = [
     "seed",
 ];
 
-fn table(figures: &Value) -> String {
-    let mut table = Table::plain();
-    for name in ORDER {
-        match &figures[name] {
-            Value::Null => {}
-            Value::String(text) => table.row([name, text]),
-            other => table.row([name, &other.to_string()]),
-        }
-    }
-    for (name, value) in figures["machine"].as_object().into_iter().flatten() {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        table.row([&format!("machine.{name}"), &text]);
-    }
-    table.render()
-}
-
-fn round(value: f64, digits: i32) -> f64 {
-    let scale = 10_f64.powi(digits);
-    (value * scale).round() / scale
-}
-
-async fn wait_for_worker(mesh: &Mesh, worker: &mut Process) -> Result<()> {
-    let begun = Instant::now();
-    let name = mesh.client.name("agents", AGENT);
-    loop {
-        worker.check()?;
-        match mesh.client.agents().get_agent(GetAgentRequest { name: name.clone() }).await {
-            Ok(agent) if agent.get_ref().status() != AgentStatus::Offline => return Ok(()),
-            Err(status) if status.code() != tonic::Code::NotFound => return mesh.answer(Err(status)),
-            _ if begun.elapsed() > CONNECTED_WITHIN => {
-                let why = format!("the worker did not connect within {} s", CONNECTED_WITHIN.as_secs());
-                return Err(Failure::failed(why).hint(format!("its log is {}", worker.log.display())));
-            }
-            // There is no call that waits for an agent.
-            _ => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    }
-}
-
-/// The cores each process kept busy between two moments, where it is known.
-async fn cores_used(pids: [Option<u32>; 3], from: Instant, to: Instant) -> [Option<f64>; 3] {
-    tokio::time::sleep_until(from.into()).await;
-    let before = pids.map(|pid| pid.and_then(cpu_seconds));
-    tokio::time::sleep_until(to.into()).await;
-    let after = pids.map(|pid| pid.and_then(cpu_seconds));
-    let span = (to - from).as_secs_f64();
-    std::array::from_fn(|index| Some((after[index]? - before[index]?) / span))
-}
-
-/// Processor time of a process so far, from /proc, in seconds. Linux counts it in hundredths.
-fn cpu_seconds(pid: u32) -> Option<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold spaces; user and system time are the 14th and 15th field of the whole.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
-    Some((ticks(11)? + ticks(12)?) / 100.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,11 +278,6 @@ mod tests {
         assert_eq!(engine(1, None, 256).connections(), 6);
     }
 
-    #[test]
-    fn our_own_processor_time_is_known() {
-        assert!(cpu_seconds(std::process::id()).is_some());
-    }
-
     #[tokio::test]
     async fn figures_are_rates_of_what_was_seen() {
         let from = Instant::now();
@@ -363,6 +289,6 @@ mod tests {
         assert_eq!(figures["steps_per_s"], 150.0);
         assert_eq!(figures["idle_rss_mib"], 7.0);
         assert_eq!(figures["server_rss_mib"], Value::Null);
-        assert!(table(&figures).contains("steps_per_s"));
+        assert!(table(&figures, &ORDER).contains("steps_per_s"));
     }
 }

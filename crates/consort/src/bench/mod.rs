@@ -5,7 +5,10 @@ use clap::{Args, Subcommand};
 use crate::cli::Global;
 use crate::failure::Result;
 
+pub(crate) mod ask;
+pub(crate) mod asker;
 pub(crate) mod engine;
+mod figures;
 mod load;
 mod machine;
 mod work;
@@ -24,6 +27,8 @@ pub(crate) struct Bench {
 pub(crate) enum What {
     /// Durable runs of steps that do nothing: client, server and worker as three processes.
     Engine(engine::Engine),
+    /// Requests between two workers that are answered at once: asking worker, server and answering worker as three processes.
+    Ask(ask::Ask),
 }
 
 impl Bench {
@@ -31,6 +36,7 @@ impl Bench {
     pub(crate) async fn run(self, global: &Global) -> Result<()> {
         match self.what {
             What::Engine(engine) => engine.run(global).await,
+            What::Ask(ask) => ask.run(global).await,
         }
     }
 }

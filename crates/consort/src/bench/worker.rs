@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
-use consort_sdk::{Task, TaskError, Worker};
+use consort_sdk::{Agent, Task, TaskError, Worker};
 use futures::future::try_join_all;
 use serde_json::Value;
 
@@ -19,6 +19,8 @@ pub(crate) const MAKER: &str = "make";
 pub(crate) const TAKER: &str = "take";
 /// Largest payload: what a server accepts as one blob is more.
 pub(crate) const MAX_PAYLOAD: u64 = 64 << 20;
+/// The agent that the bench asks.
+pub(crate) const ORACLE: &str = "noop-oracle";
 
 /// Serve an agent that answers at once, for the bench.
 #[derive(Debug, Args)]
@@ -55,6 +57,7 @@ impl BenchWorker {
                     async move { Ok(payload(seed, number, bytes)) }
                 })
                 .agent(TAKER, take)
+                .answers(Agent::new(ORACLE).at_once(self.slots), |_inquiry| async { Ok(()) })
                 .run()
         };
         let all = try_join_all((0..self.workers).map(worker)).await;

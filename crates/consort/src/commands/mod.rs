@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod apply;
+pub(crate) mod ask;
 pub(crate) mod decisions;
 pub(crate) mod doctor;
 pub(crate) mod events;

@@ -28,55 +28,59 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$consort/agent/v1/agent_service.proto\x12\x10\x63onsort.agent.v1\x1a\x1d\x63onsort/blob/v1/payload.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x9a\x02\n\x05\x41gent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x04 \x03(\t\x12-\n\x06status\x18\x05 \x01(\x0e\x32\x1d.consort.agent.v1.AgentStatus\x12\x36\n\x12last_activity_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07workers\x18\x07 \x03(\t\x12/\n\x07metrics\x18\x08 \x01(\x0b\x32\x1e.consort.agent.v1.AgentMetrics\x12\x0b\n\x03\x63pu\x18\t \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\n \x01(\x03\"\xae\x01\n\x0c\x41gentMetrics\x12\x15\n\rtasks_started\x18\x01 \x01(\x03\x12\x17\n\x0ftasks_succeeded\x18\x02 \x01(\x03\x12\x14\n\x0ctasks_failed\x18\x03 \x01(\x03\x12\x13\n\x0bleases_lost\x18\x04 \x01(\x03\x12\x15\n\rtasks_running\x18\x05 \x01(\x03\x12,\n\tbusy_time\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"l\n\x11ListAgentsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x12\n\ncapability\x18\x05 \x01(\t\"V\n\x12ListAgentsResponse\x12\'\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x17.consort.agent.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetAgentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\":\n\x15ListAgentTasksRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\"D\n\x16ListAgentTasksResponse\x12*\n\x05tasks\x18\x01 \x03(\x0b\x32\x1b.consort.agent.v1.AgentTask\"\xac\x01\n\tAgentTask\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x07outcome\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\"!\n\x11WatchAgentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"z\n\x12WatchAgentResponse\x12\x0c\n\x04task\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06report\x18\x03 \x01(\x0b\x32\x1c.consort.agent.v1.StepReport\"\x96\x01\n\nStepReport\x12(\n\x03log\x18\x01 \x01(\x0b\x32\x19.consort.agent.v1.LogLineH\x00\x12.\n\x08progress\x18\x02 \x01(\x0b\x32\x1a.consort.agent.v1.ProgressH\x00\x12&\n\x04note\x18\x03 \x01(\x0b\x32\x16.consort.agent.v1.NoteH\x00\x42\x06\n\x04kind\"B\n\x07LogLine\x12)\n\x05level\x18\x01 \x01(\x0e\x32\x1a.consort.agent.v1.LogLevel\x12\x0c\n\x04text\x18\x02 \x01(\t\"*\n\x08Progress\x12\x10\n\x08\x66raction\x18\x01 \x01(\x01\x12\x0c\n\x04text\x18\x02 \x01(\t\"=\n\x04Note\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.consort.blob.v1.Payload\"$\n\x12ListWorkersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"@\n\x13ListWorkersResponse\x12)\n\x07workers\x18\x01 \x03(\x0b\x32\x18.consort.agent.v1.Worker\"\x9f\x02\n\x06Worker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61gents\x18\x03 \x03(\t\x12\x0b\n\x03sdk\x18\x04 \x01(\t\x12,\n\x05state\x18\x05 \x01(\x0e\x32\x1d.consort.agent.v1.WorkerState\x12\r\n\x05slots\x18\x06 \x01(\x05\x12\x0f\n\x07running\x18\x07 \x01(\x05\x12\x30\n\x0c\x63onnect_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0flast_heard_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03\x63pu\x18\n \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x0b \x01(\x03\"6\n\x12\x44rainWorkerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t*s\n\x0b\x41gentStatus\x12\x1c\n\x18\x41GENT_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41GENT_STATUS_OFFLINE\x10\x01\x12\x15\n\x11\x41GENT_STATUS_IDLE\x10\x02\x12\x15\n\x11\x41GENT_STATUS_BUSY\x10\x03*w\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x02\x12\x12\n\x0eLOG_LEVEL_WARN\x10\x03\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x04*v\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13WORKER_STATE_ACTIVE\x10\x01\x12\x19\n\x15WORKER_STATE_DRAINING\x10\x02\x12\x15\n\x11WORKER_STATE_LOST\x10\x03\x32\x9a\x04\n\x0c\x41gentService\x12W\n\nListAgents\x12#.consort.agent.v1.ListAgentsRequest\x1a$.consort.agent.v1.ListAgentsResponse\x12\x46\n\x08GetAgent\x12!.consort.agent.v1.GetAgentRequest\x1a\x17.consort.agent.v1.Agent\x12\x63\n\x0eListAgentTasks\x12\'.consort.agent.v1.ListAgentTasksRequest\x1a(.consort.agent.v1.ListAgentTasksResponse\x12Y\n\nWatchAgent\x12#.consort.agent.v1.WatchAgentRequest\x1a$.consort.agent.v1.WatchAgentResponse0\x01\x12Z\n\x0bListWorkers\x12$.consort.agent.v1.ListWorkersRequest\x1a%.consort.agent.v1.ListWorkersResponse\x12M\n\x0b\x44rainWorker\x12$.consort.agent.v1.DrainWorkerRequest\x1a\x18.consort.agent.v1.Workerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$consort/agent/v1/agent_service.proto\x12\x10\x63onsort.agent.v1\x1a\x1d\x63onsort/blob/v1/payload.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"J\n\x0f\x41skAgentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x07payload\x18\x02 \x01(\x0b\x32\x18.consort.blob.v1.Payload\"<\n\x10\x41skAgentResponse\x12(\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x18.consort.blob.v1.Payload\"\x9a\x02\n\x05\x41gent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x04 \x03(\t\x12-\n\x06status\x18\x05 \x01(\x0e\x32\x1d.consort.agent.v1.AgentStatus\x12\x36\n\x12last_activity_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07workers\x18\x07 \x03(\t\x12/\n\x07metrics\x18\x08 \x01(\x0b\x32\x1e.consort.agent.v1.AgentMetrics\x12\x0b\n\x03\x63pu\x18\t \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\n \x01(\x03\"\xf9\x01\n\x0c\x41gentMetrics\x12\x15\n\rtasks_started\x18\x01 \x01(\x03\x12\x17\n\x0ftasks_succeeded\x18\x02 \x01(\x03\x12\x14\n\x0ctasks_failed\x18\x03 \x01(\x03\x12\x13\n\x0bleases_lost\x18\x04 \x01(\x03\x12\x15\n\rtasks_running\x18\x05 \x01(\x03\x12,\n\tbusy_time\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11requests_answered\x18\x07 \x01(\x03\x12\x17\n\x0frequests_failed\x18\x08 \x01(\x03\x12\x15\n\rrequests_open\x18\t \x01(\x03\"l\n\x11ListAgentsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x12\n\ncapability\x18\x05 \x01(\t\"V\n\x12ListAgentsResponse\x12\'\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x17.consort.agent.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetAgentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\":\n\x15ListAgentTasksRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\"D\n\x16ListAgentTasksResponse\x12*\n\x05tasks\x18\x01 \x03(\x0b\x32\x1b.consort.agent.v1.AgentTask\"\xac\x01\n\tAgentTask\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x07outcome\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\"!\n\x11WatchAgentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"z\n\x12WatchAgentResponse\x12\x0c\n\x04task\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06report\x18\x03 \x01(\x0b\x32\x1c.consort.agent.v1.StepReport\"\x96\x01\n\nStepReport\x12(\n\x03log\x18\x01 \x01(\x0b\x32\x19.consort.agent.v1.LogLineH\x00\x12.\n\x08progress\x18\x02 \x01(\x0b\x32\x1a.consort.agent.v1.ProgressH\x00\x12&\n\x04note\x18\x03 \x01(\x0b\x32\x16.consort.agent.v1.NoteH\x00\x42\x06\n\x04kind\"B\n\x07LogLine\x12)\n\x05level\x18\x01 \x01(\x0e\x32\x1a.consort.agent.v1.LogLevel\x12\x0c\n\x04text\x18\x02 \x01(\t\"*\n\x08Progress\x12\x10\n\x08\x66raction\x18\x01 \x01(\x01\x12\x0c\n\x04text\x18\x02 \x01(\t\"=\n\x04Note\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.consort.blob.v1.Payload\"$\n\x12ListWorkersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"@\n\x13ListWorkersResponse\x12)\n\x07workers\x18\x01 \x03(\x0b\x32\x18.consort.agent.v1.Worker\"\x9f\x02\n\x06Worker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61gents\x18\x03 \x03(\t\x12\x0b\n\x03sdk\x18\x04 \x01(\t\x12,\n\x05state\x18\x05 \x01(\x0e\x32\x1d.consort.agent.v1.WorkerState\x12\r\n\x05slots\x18\x06 \x01(\x05\x12\x0f\n\x07running\x18\x07 \x01(\x05\x12\x30\n\x0c\x63onnect_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0flast_heard_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03\x63pu\x18\n \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x0b \x01(\x03\"6\n\x12\x44rainWorkerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t*s\n\x0b\x41gentStatus\x12\x1c\n\x18\x41GENT_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41GENT_STATUS_OFFLINE\x10\x01\x12\x15\n\x11\x41GENT_STATUS_IDLE\x10\x02\x12\x15\n\x11\x41GENT_STATUS_BUSY\x10\x03*w\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x02\x12\x12\n\x0eLOG_LEVEL_WARN\x10\x03\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x04*v\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13WORKER_STATE_ACTIVE\x10\x01\x12\x19\n\x15WORKER_STATE_DRAINING\x10\x02\x12\x15\n\x11WORKER_STATE_LOST\x10\x03\x32\xed\x04\n\x0c\x41gentService\x12W\n\nListAgents\x12#.consort.agent.v1.ListAgentsRequest\x1a$.consort.agent.v1.ListAgentsResponse\x12\x46\n\x08GetAgent\x12!.consort.agent.v1.GetAgentRequest\x1a\x17.consort.agent.v1.Agent\x12\x63\n\x0eListAgentTasks\x12\'.consort.agent.v1.ListAgentTasksRequest\x1a(.consort.agent.v1.ListAgentTasksResponse\x12Y\n\nWatchAgent\x12#.consort.agent.v1.WatchAgentRequest\x1a$.consort.agent.v1.WatchAgentResponse0\x01\x12Z\n\x0bListWorkers\x12$.consort.agent.v1.ListWorkersRequest\x1a%.consort.agent.v1.ListWorkersResponse\x12M\n\x0b\x44rainWorker\x12$.consort.agent.v1.DrainWorkerRequest\x1a\x18.consort.agent.v1.Worker\x12Q\n\x08\x41skAgent\x12!.consort.agent.v1.AskAgentRequest\x1a\".consort.agent.v1.AskAgentResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'consort.agent.v1.agent_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AGENTSTATUS']._serialized_start=2114
-  _globals['_AGENTSTATUS']._serialized_end=2229
-  _globals['_LOGLEVEL']._serialized_start=2231
-  _globals['_LOGLEVEL']._serialized_end=2350
-  _globals['_WORKERSTATE']._serialized_start=2352
-  _globals['_WORKERSTATE']._serialized_end=2470
-  _globals['_AGENT']._serialized_start=180
-  _globals['_AGENT']._serialized_end=462
-  _globals['_AGENTMETRICS']._serialized_start=465
-  _globals['_AGENTMETRICS']._serialized_end=639
-  _globals['_LISTAGENTSREQUEST']._serialized_start=641
-  _globals['_LISTAGENTSREQUEST']._serialized_end=749
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=751
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=837
-  _globals['_GETAGENTREQUEST']._serialized_start=839
-  _globals['_GETAGENTREQUEST']._serialized_end=870
-  _globals['_LISTAGENTTASKSREQUEST']._serialized_start=872
-  _globals['_LISTAGENTTASKSREQUEST']._serialized_end=930
-  _globals['_LISTAGENTTASKSRESPONSE']._serialized_start=932
-  _globals['_LISTAGENTTASKSRESPONSE']._serialized_end=1000
-  _globals['_AGENTTASK']._serialized_start=1003
-  _globals['_AGENTTASK']._serialized_end=1175
-  _globals['_WATCHAGENTREQUEST']._serialized_start=1177
-  _globals['_WATCHAGENTREQUEST']._serialized_end=1210
-  _globals['_WATCHAGENTRESPONSE']._serialized_start=1212
-  _globals['_WATCHAGENTRESPONSE']._serialized_end=1334
-  _globals['_STEPREPORT']._serialized_start=1337
-  _globals['_STEPREPORT']._serialized_end=1487
-  _globals['_LOGLINE']._serialized_start=1489
-  _globals['_LOGLINE']._serialized_end=1555
-  _globals['_PROGRESS']._serialized_start=1557
-  _globals['_PROGRESS']._serialized_end=1599
-  _globals['_NOTE']._serialized_start=1601
-  _globals['_NOTE']._serialized_end=1662
-  _globals['_LISTWORKERSREQUEST']._serialized_start=1664
-  _globals['_LISTWORKERSREQUEST']._serialized_end=1700
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=1702
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=1766
-  _globals['_WORKER']._serialized_start=1769
-  _globals['_WORKER']._serialized_end=2056
-  _globals['_DRAINWORKERREQUEST']._serialized_start=2058
-  _globals['_DRAINWORKERREQUEST']._serialized_end=2112
-  _globals['_AGENTSERVICE']._serialized_start=2473
-  _globals['_AGENTSERVICE']._serialized_end=3011
+  _globals['_AGENTSTATUS']._serialized_start=2327
+  _globals['_AGENTSTATUS']._serialized_end=2442
+  _globals['_LOGLEVEL']._serialized_start=2444
+  _globals['_LOGLEVEL']._serialized_end=2563
+  _globals['_WORKERSTATE']._serialized_start=2565
+  _globals['_WORKERSTATE']._serialized_end=2683
+  _globals['_ASKAGENTREQUEST']._serialized_start=179
+  _globals['_ASKAGENTREQUEST']._serialized_end=253
+  _globals['_ASKAGENTRESPONSE']._serialized_start=255
+  _globals['_ASKAGENTRESPONSE']._serialized_end=315
+  _globals['_AGENT']._serialized_start=318
+  _globals['_AGENT']._serialized_end=600
+  _globals['_AGENTMETRICS']._serialized_start=603
+  _globals['_AGENTMETRICS']._serialized_end=852
+  _globals['_LISTAGENTSREQUEST']._serialized_start=854
+  _globals['_LISTAGENTSREQUEST']._serialized_end=962
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=964
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=1050
+  _globals['_GETAGENTREQUEST']._serialized_start=1052
+  _globals['_GETAGENTREQUEST']._serialized_end=1083
+  _globals['_LISTAGENTTASKSREQUEST']._serialized_start=1085
+  _globals['_LISTAGENTTASKSREQUEST']._serialized_end=1143
+  _globals['_LISTAGENTTASKSRESPONSE']._serialized_start=1145
+  _globals['_LISTAGENTTASKSRESPONSE']._serialized_end=1213
+  _globals['_AGENTTASK']._serialized_start=1216
+  _globals['_AGENTTASK']._serialized_end=1388
+  _globals['_WATCHAGENTREQUEST']._serialized_start=1390
+  _globals['_WATCHAGENTREQUEST']._serialized_end=1423
+  _globals['_WATCHAGENTRESPONSE']._serialized_start=1425
+  _globals['_WATCHAGENTRESPONSE']._serialized_end=1547
+  _globals['_STEPREPORT']._serialized_start=1550
+  _globals['_STEPREPORT']._serialized_end=1700
+  _globals['_LOGLINE']._serialized_start=1702
+  _globals['_LOGLINE']._serialized_end=1768
+  _globals['_PROGRESS']._serialized_start=1770
+  _globals['_PROGRESS']._serialized_end=1812
+  _globals['_NOTE']._serialized_start=1814
+  _globals['_NOTE']._serialized_end=1875
+  _globals['_LISTWORKERSREQUEST']._serialized_start=1877
+  _globals['_LISTWORKERSREQUEST']._serialized_end=1913
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=1915
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=1979
+  _globals['_WORKER']._serialized_start=1982
+  _globals['_WORKER']._serialized_end=2269
+  _globals['_DRAINWORKERREQUEST']._serialized_start=2271
+  _globals['_DRAINWORKERREQUEST']._serialized_end=2325
+  _globals['_AGENTSERVICE']._serialized_start=2686
+  _globals['_AGENTSERVICE']._serialized_end=3307
 # @@protoc_insertion_point(module_scope)

@@ -48,6 +48,20 @@ WORKER_STATE_ACTIVE: WorkerState
 WORKER_STATE_DRAINING: WorkerState
 WORKER_STATE_LOST: WorkerState
 
+class AskAgentRequest(_message.Message):
+    __slots__ = ("name", "payload")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    payload: _payload_pb2.Payload
+    def __init__(self, name: _Optional[str] = ..., payload: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ...) -> None: ...
+
+class AskAgentResponse(_message.Message):
+    __slots__ = ("answer",)
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    answer: _payload_pb2.Payload
+    def __init__(self, answer: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ...) -> None: ...
+
 class Agent(_message.Message):
     __slots__ = ("name", "type", "description", "capabilities", "status", "last_activity_time", "workers", "metrics", "cpu", "memory_bytes")
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -73,20 +87,26 @@ class Agent(_message.Message):
     def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., description: _Optional[str] = ..., capabilities: _Optional[_Iterable[str]] = ..., status: _Optional[_Union[AgentStatus, str]] = ..., last_activity_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., workers: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Union[AgentMetrics, _Mapping]] = ..., cpu: _Optional[float] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
 
 class AgentMetrics(_message.Message):
-    __slots__ = ("tasks_started", "tasks_succeeded", "tasks_failed", "leases_lost", "tasks_running", "busy_time")
+    __slots__ = ("tasks_started", "tasks_succeeded", "tasks_failed", "leases_lost", "tasks_running", "busy_time", "requests_answered", "requests_failed", "requests_open")
     TASKS_STARTED_FIELD_NUMBER: _ClassVar[int]
     TASKS_SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
     TASKS_FAILED_FIELD_NUMBER: _ClassVar[int]
     LEASES_LOST_FIELD_NUMBER: _ClassVar[int]
     TASKS_RUNNING_FIELD_NUMBER: _ClassVar[int]
     BUSY_TIME_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FAILED_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_OPEN_FIELD_NUMBER: _ClassVar[int]
     tasks_started: int
     tasks_succeeded: int
     tasks_failed: int
     leases_lost: int
     tasks_running: int
     busy_time: _duration_pb2.Duration
-    def __init__(self, tasks_started: _Optional[int] = ..., tasks_succeeded: _Optional[int] = ..., tasks_failed: _Optional[int] = ..., leases_lost: _Optional[int] = ..., tasks_running: _Optional[int] = ..., busy_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    requests_answered: int
+    requests_failed: int
+    requests_open: int
+    def __init__(self, tasks_started: _Optional[int] = ..., tasks_succeeded: _Optional[int] = ..., tasks_failed: _Optional[int] = ..., leases_lost: _Optional[int] = ..., tasks_running: _Optional[int] = ..., busy_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., requests_answered: _Optional[int] = ..., requests_failed: _Optional[int] = ..., requests_open: _Optional[int] = ...) -> None: ...
 
 class ListAgentsRequest(_message.Message):
     __slots__ = ("parent", "page_size", "page_token", "type", "capability")

@@ -65,6 +65,11 @@ class AgentServiceStub:
                 request_serializer=consort_dot_agent_dot_v1_dot_agent__service__pb2.DrainWorkerRequest.SerializeToString,
                 response_deserializer=consort_dot_agent_dot_v1_dot_agent__service__pb2.Worker.FromString,
                 _registered_method=True)
+        self.AskAgent = channel.unary_unary(
+                '/consort.agent.v1.AgentService/AskAgent',
+                request_serializer=consort_dot_agent_dot_v1_dot_agent__service__pb2.AskAgentRequest.SerializeToString,
+                response_deserializer=consort_dot_agent_dot_v1_dot_agent__service__pb2.AskAgentResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer:
@@ -116,6 +121,16 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AskAgent(self, request, context):
+        """Passes a request to a worker that answers for the agent, and returns its answer. It is neither durable nor repeated: WorkerService
+        says what is promised and lists the reasons of failures. The call's deadline is the request's, 30 s if there is none, at
+        most 10 minutes; when the caller cancels, the handler is told. An error of the handler is the call's own, with ErrorInfo (reason
+        AGENT_FAILED, `retryable` in its metadata) unless it brings its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -148,6 +163,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.DrainWorker,
                     request_deserializer=consort_dot_agent_dot_v1_dot_agent__service__pb2.DrainWorkerRequest.FromString,
                     response_serializer=consort_dot_agent_dot_v1_dot_agent__service__pb2.Worker.SerializeToString,
+            ),
+            'AskAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.AskAgent,
+                    request_deserializer=consort_dot_agent_dot_v1_dot_agent__service__pb2.AskAgentRequest.FromString,
+                    response_serializer=consort_dot_agent_dot_v1_dot_agent__service__pb2.AskAgentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -313,6 +333,33 @@ class AgentService:
             '/consort.agent.v1.AgentService/DrainWorker',
             consort_dot_agent_dot_v1_dot_agent__service__pb2.DrainWorkerRequest.SerializeToString,
             consort_dot_agent_dot_v1_dot_agent__service__pb2.Worker.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AskAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consort.agent.v1.AgentService/AskAgent',
+            consort_dot_agent_dot_v1_dot_agent__service__pb2.AskAgentRequest.SerializeToString,
+            consort_dot_agent_dot_v1_dot_agent__service__pb2.AskAgentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -14,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ConnectRequest(_message.Message):
-    __slots__ = ("hello", "renew", "reports", "completed", "failed", "released", "draining", "asked")
+    __slots__ = ("hello", "renew", "reports", "completed", "failed", "released", "draining", "asked", "asks", "replies", "withdrawn")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     RENEW_FIELD_NUMBER: _ClassVar[int]
     REPORTS_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,9 @@ class ConnectRequest(_message.Message):
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     ASKED_FIELD_NUMBER: _ClassVar[int]
+    ASKS_FIELD_NUMBER: _ClassVar[int]
+    REPLIES_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     renew: Renew
     reports: _containers.RepeatedCompositeFieldContainer[TaskReport]
@@ -31,24 +34,33 @@ class ConnectRequest(_message.Message):
     released: _containers.RepeatedCompositeFieldContainer[Release]
     draining: bool
     asked: _containers.RepeatedCompositeFieldContainer[Asked]
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., reports: _Optional[_Iterable[_Union[TaskReport, _Mapping]]] = ..., completed: _Optional[_Iterable[_Union[Completed, _Mapping]]] = ..., failed: _Optional[_Iterable[_Union[Failed, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[Release, _Mapping]]] = ..., draining: _Optional[bool] = ..., asked: _Optional[_Iterable[_Union[Asked, _Mapping]]] = ...) -> None: ...
+    asks: _containers.RepeatedCompositeFieldContainer[Ask]
+    replies: _containers.RepeatedCompositeFieldContainer[Reply]
+    withdrawn: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., reports: _Optional[_Iterable[_Union[TaskReport, _Mapping]]] = ..., completed: _Optional[_Iterable[_Union[Completed, _Mapping]]] = ..., failed: _Optional[_Iterable[_Union[Failed, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[Release, _Mapping]]] = ..., draining: _Optional[bool] = ..., asked: _Optional[_Iterable[_Union[Asked, _Mapping]]] = ..., asks: _Optional[_Iterable[_Union[Ask, _Mapping]]] = ..., replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ..., withdrawn: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ConnectResponse(_message.Message):
-    __slots__ = ("welcome", "assignments", "cancels", "acks", "drain")
+    __slots__ = ("welcome", "assignments", "cancels", "acks", "drain", "inquiries", "replies", "withdrawn")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     CANCELS_FIELD_NUMBER: _ClassVar[int]
     ACKS_FIELD_NUMBER: _ClassVar[int]
     DRAIN_FIELD_NUMBER: _ClassVar[int]
+    INQUIRIES_FIELD_NUMBER: _ClassVar[int]
+    REPLIES_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     assignments: _containers.RepeatedCompositeFieldContainer[Assignment]
     cancels: _containers.RepeatedCompositeFieldContainer[Cancel]
     acks: _containers.RepeatedCompositeFieldContainer[Ack]
     drain: bool
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., cancels: _Optional[_Iterable[_Union[Cancel, _Mapping]]] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., drain: _Optional[bool] = ...) -> None: ...
+    inquiries: _containers.RepeatedCompositeFieldContainer[Inquiry]
+    replies: _containers.RepeatedCompositeFieldContainer[Reply]
+    withdrawn: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., cancels: _Optional[_Iterable[_Union[Cancel, _Mapping]]] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ..., drain: _Optional[bool] = ..., inquiries: _Optional[_Iterable[_Union[Inquiry, _Mapping]]] = ..., replies: _Optional[_Iterable[_Union[Reply, _Mapping]]] = ..., withdrawn: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("worker_id", "session_id", "parent", "min_protocol", "max_protocol", "agents", "slots", "sdk")
+    __slots__ = ("worker_id", "session_id", "parent", "min_protocol", "max_protocol", "agents", "slots", "sdk", "answers")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +69,7 @@ class Hello(_message.Message):
     AGENTS_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     SDK_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     session_id: str
     parent: str
@@ -65,7 +78,18 @@ class Hello(_message.Message):
     agents: _containers.RepeatedCompositeFieldContainer[AgentOffer]
     slots: _containers.RepeatedCompositeFieldContainer[SlotOffer]
     sdk: str
-    def __init__(self, worker_id: _Optional[str] = ..., session_id: _Optional[str] = ..., parent: _Optional[str] = ..., min_protocol: _Optional[int] = ..., max_protocol: _Optional[int] = ..., agents: _Optional[_Iterable[_Union[AgentOffer, _Mapping]]] = ..., slots: _Optional[_Iterable[_Union[SlotOffer, _Mapping]]] = ..., sdk: _Optional[str] = ...) -> None: ...
+    answers: _containers.RepeatedCompositeFieldContainer[AnswerOffer]
+    def __init__(self, worker_id: _Optional[str] = ..., session_id: _Optional[str] = ..., parent: _Optional[str] = ..., min_protocol: _Optional[int] = ..., max_protocol: _Optional[int] = ..., agents: _Optional[_Iterable[_Union[AgentOffer, _Mapping]]] = ..., slots: _Optional[_Iterable[_Union[SlotOffer, _Mapping]]] = ..., sdk: _Optional[str] = ..., answers: _Optional[_Iterable[_Union[AnswerOffer, _Mapping]]] = ...) -> None: ...
+
+class AnswerOffer(_message.Message):
+    __slots__ = ("agent", "at_once", "description")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    AT_ONCE_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    at_once: int
+    description: str
+    def __init__(self, agent: _Optional[str] = ..., at_once: _Optional[int] = ..., description: _Optional[str] = ...) -> None: ...
 
 class AgentOffer(_message.Message):
     __slots__ = ("agent", "type", "description", "capabilities", "slot")
@@ -228,6 +252,52 @@ class Ack(_message.Message):
     lease: LeaseRef
     error: _status_pb2.Status
     def __init__(self, lease: _Optional[_Union[LeaseRef, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class Ask(_message.Message):
+    __slots__ = ("number", "agent", "payload", "timeout", "lease", "within")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    WITHIN_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    agent: str
+    payload: _payload_pb2.Payload
+    timeout: _duration_pb2.Duration
+    lease: LeaseRef
+    within: int
+    def __init__(self, number: _Optional[int] = ..., agent: _Optional[str] = ..., payload: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., lease: _Optional[_Union[LeaseRef, _Mapping]] = ..., within: _Optional[int] = ...) -> None: ...
+
+class Inquiry(_message.Message):
+    __slots__ = ("number", "agent", "payload", "timeout", "asker", "task", "depth")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    ASKER_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    agent: str
+    payload: _payload_pb2.Payload
+    timeout: _duration_pb2.Duration
+    asker: str
+    task: str
+    depth: int
+    def __init__(self, number: _Optional[int] = ..., agent: _Optional[str] = ..., payload: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., asker: _Optional[str] = ..., task: _Optional[str] = ..., depth: _Optional[int] = ...) -> None: ...
+
+class Reply(_message.Message):
+    __slots__ = ("number", "answer", "error", "retryable")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    RETRYABLE_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    answer: _payload_pb2.Payload
+    error: _status_pb2.Status
+    retryable: bool
+    def __init__(self, number: _Optional[int] = ..., answer: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., retryable: _Optional[bool] = ...) -> None: ...
 
 class LeaseTasksRequest(_message.Message):
     __slots__ = ("worker_id", "session_id", "parent", "agents", "max_tasks", "wait")

@@ -33,6 +33,18 @@ class WorkerServiceStub:
     repeated answer with the token that was honoured gets the stored outcome. A lease lasts `lease_ttl` from its last
     renewal. When it expires the task is handed out again, with a new token, so work may be done twice but its
     result is recorded once; a task carries an idempotency key for the effects that must not be repeated.
+
+    Beside tasks, agents can ask each other: a request (`asks`) is passed to a worker that answers for the agent (`inquiries`), and
+    its reply comes back (`replies`). This is an exchange between live processes, bounded in time, for look-ups and
+    consultations. A request is NOT durable: it is on no record and is lost with any of the three processes. It is delivered at
+    most once, and never tried again by the mesh. What must happen is a step, a child run or a signal. Workers that answer for one agent
+    take turns; those without room are passed over. Requests of one asker to one agent may be answered in any order. Namespaces do
+    not hear of each other. A request that is not answered ends with one of these reasons, in the ErrorInfo of its error:
+    AGENT_OFFLINE (UNAVAILABLE: no attached worker answers for the agent), BUSY (RESOURCE_EXHAUSTED: all who do are full and 1,024
+    requests wait for them, or the asker has 10,000 open), ANSWERER_LOST (UNAVAILABLE: the worker that had it disconnected, at once;
+    it may have acted on it), DEADLINE_EXCEEDED, BAD_REQUEST, ASK_DEPTH, INQUIRY_OVER, BAD_ANSWER (INTERNAL: the reply was
+    no JSON or too large); or with the error of the handler itself, as it is. When a stream breaks, its open requests are
+    withdrawn and the inquiries it had are lost.
     """
 
     def __init__(self, channel):
@@ -81,6 +93,18 @@ class WorkerServiceServicer:
     repeated answer with the token that was honoured gets the stored outcome. A lease lasts `lease_ttl` from its last
     renewal. When it expires the task is handed out again, with a new token, so work may be done twice but its
     result is recorded once; a task carries an idempotency key for the effects that must not be repeated.
+
+    Beside tasks, agents can ask each other: a request (`asks`) is passed to a worker that answers for the agent (`inquiries`), and
+    its reply comes back (`replies`). This is an exchange between live processes, bounded in time, for look-ups and
+    consultations. A request is NOT durable: it is on no record and is lost with any of the three processes. It is delivered at
+    most once, and never tried again by the mesh. What must happen is a step, a child run or a signal. Workers that answer for one agent
+    take turns; those without room are passed over. Requests of one asker to one agent may be answered in any order. Namespaces do
+    not hear of each other. A request that is not answered ends with one of these reasons, in the ErrorInfo of its error:
+    AGENT_OFFLINE (UNAVAILABLE: no attached worker answers for the agent), BUSY (RESOURCE_EXHAUSTED: all who do are full and 1,024
+    requests wait for them, or the asker has 10,000 open), ANSWERER_LOST (UNAVAILABLE: the worker that had it disconnected, at once;
+    it may have acted on it), DEADLINE_EXCEEDED, BAD_REQUEST, ASK_DEPTH, INQUIRY_OVER, BAD_ANSWER (INTERNAL: the reply was
+    no JSON or too large); or with the error of the handler itself, as it is. When a stream breaks, its open requests are
+    withdrawn and the inquiries it had are lost.
     """
 
     def Connect(self, request_iterator, context):
@@ -184,6 +208,18 @@ class WorkerService:
     repeated answer with the token that was honoured gets the stored outcome. A lease lasts `lease_ttl` from its last
     renewal. When it expires the task is handed out again, with a new token, so work may be done twice but its
     result is recorded once; a task carries an idempotency key for the effects that must not be repeated.
+
+    Beside tasks, agents can ask each other: a request (`asks`) is passed to a worker that answers for the agent (`inquiries`), and
+    its reply comes back (`replies`). This is an exchange between live processes, bounded in time, for look-ups and
+    consultations. A request is NOT durable: it is on no record and is lost with any of the three processes. It is delivered at
+    most once, and never tried again by the mesh. What must happen is a step, a child run or a signal. Workers that answer for one agent
+    take turns; those without room are passed over. Requests of one asker to one agent may be answered in any order. Namespaces do
+    not hear of each other. A request that is not answered ends with one of these reasons, in the ErrorInfo of its error:
+    AGENT_OFFLINE (UNAVAILABLE: no attached worker answers for the agent), BUSY (RESOURCE_EXHAUSTED: all who do are full and 1,024
+    requests wait for them, or the asker has 10,000 open), ANSWERER_LOST (UNAVAILABLE: the worker that had it disconnected, at once;
+    it may have acted on it), DEADLINE_EXCEEDED, BAD_REQUEST, ASK_DEPTH, INQUIRY_OVER, BAD_ANSWER (INTERNAL: the reply was
+    no JSON or too large); or with the error of the handler itself, as it is. When a stream breaks, its open requests are
+    withdrawn and the inquiries it had are lost.
     """
 
     @staticmethod

@@ -216,7 +216,8 @@ async fn without_file_descriptors_the_server_waits_and_goes_on() {
         (0..100).filter_map(|_| TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()).collect();
     assert!(crowd.len() >= 64, "only {} connections were made", crowd.len());
     // Who is connected is served: what it starts is written with what is open already.
-    let answered = client.again().start("child", &json!({"n": 2}), options("crowded")).await;
+    let hasty = client.again().with_patience(Duration::from_secs(1));
+    let answered = hasty.start("child", &json!({"n": 2}), options("crowded")).await;
     let crowded = Instant::now();
     drop(crowd);
     let run = client.start("child", &json!({"n": 2}), options("crowded")).await.unwrap();

@@ -46,7 +46,7 @@ async fn a_worker_that_was_stopped_past_its_lease_is_refused_and_nothing_is_appl
         "again: CONSORT_FAULT_SEED={seed} CONSORT_FAULT_ROUNDS={rounds} cargo test --workspace --test faults_stall"
     );
     let (begun, mut dice) = (Instant::now(), StdRng::seed_from_u64(seed));
-    let mut mesh = Mesh::with(&["--lease-ttl-ms", "400"]).await;
+    let mut mesh = Mesh::with(&["--lease-ttl-ms", "500"]).await;
     let client = mesh.client();
     client.apply(CHAIN).await.unwrap();
     let journal = Journal::default();
@@ -82,9 +82,9 @@ async fn a_worker_that_was_stopped_past_its_lease_is_refused_and_nothing_is_appl
         })
         .await;
     }
-    // What was left to say is said, and answered.
+    // What was left to say is said, and answered. Most workers learn first that their leases are gone and say nothing.
     let refused = || refusals(&mesh, "w0") + refusals(&mesh, "w1");
-    let wanted = (STOPS * rounds / 2) as usize;
+    let wanted = (STOPS * rounds / 10) as usize;
     eventually("late answers are refused", || async { (refused() >= wanted).then_some(()) }).await;
     let refused = refused();
     for worker in &mut workers {

@@ -260,8 +260,9 @@ impl Ledger {
                     if self.inbox.is_empty() { break }
                 }
             }
+            // From both: while commits fail there is always something of our own, and callers must hear that they fail.
             while queue.len() < MAX_BATCH {
-                match self.own_inbox.try_recv() {
+                match self.own_inbox.try_recv().or_else(|_| self.inbox.try_recv()) {
                     Ok(message) => queue.push(message),
                     Err(_) => break,
                 }

@@ -75,7 +75,7 @@ async fn a_task_consults_an_agent_that_consults_another() {
             .into_iter()
             .filter_map(|next| match next.unwrap().kind? {
                 Kind::Event(event) => Some(event),
-                _ => None,
+                Kind::Progress(_) => None,
             })
             .collect::<Vec<_>>()
     );

@@ -1,7 +1,6 @@
 //! Requests between live processes, on a worker's stream and from clients.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use consort_core::{Error, Kind};
 use consort_engine::{AskNews, LONGEST_TIMEOUT, Session, USUAL_TIMEOUT};
@@ -87,11 +86,7 @@ pub(crate) async fn ask_agent(
     let (_, extensions, message) = request.into_parts();
     let (namespace, agent) = names::agent("name", &message.name).map_err(status::of)?;
     let payload = convert::ask_value(&context.values, "payload", message.payload).await.map_err(status::of)?;
-    let left = extensions.get::<deadline::Deadline>().map_or(USUAL_TIMEOUT, |deadline| {
-        deadline.0.saturating_duration_since(tokio::time::Instant::now()).min(LONGEST_TIMEOUT)
-    });
-    // The answer must still arrive in time.
-    let timeout = left.saturating_sub((left / 10).min(Duration::from_millis(50)));
+    let timeout = deadline::wait(&extensions, None, USUAL_TIMEOUT, &context.options.limits).min(LONGEST_TIMEOUT);
     let asked = context.engine.ask_agent(&namespace, &agent, payload, timeout);
     let answer = context.stop.run_until_cancelled(asked).await.unwrap_or_else(|| Err(status::stopping().into()));
     let answer = answer.map_err(convert::ask_status)?;
@@ -103,6 +98,7 @@ mod tests {
     use super::*;
     use consort_core::Data;
     use consort_engine::{Inquiry, Reply};
+    use std::time::Duration;
 
     #[test]
     fn what_waits_goes_into_few_frames_and_nothing_is_lost() {

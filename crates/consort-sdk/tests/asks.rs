@@ -222,10 +222,11 @@ async fn a_broken_connection_fails_what_was_sent() {
     assert_eq!(again.await.unwrap().unwrap(), json!(true));
 
     // After its end a worker asks nothing.
-    let end = tokio::spawn(running.end());
+    let Running { stop, life } = running;
+    drop(stop);
     while connection.frame().await.is_some_and(|frame| !frame.draining) {}
     drop(connection);
-    let _ = end.await;
+    life.await.unwrap().unwrap();
     let over = asker.ask_agent::<Value>("oracle", &3).await.unwrap_err();
     assert_eq!(over.code, Code::Unavailable, "{over:?}");
 }

@@ -68,6 +68,7 @@ impl Party {
     }
 }
 
+#[allow(clippy::unnecessary_wraps)] // the fields of messages are optional
 fn json(text: impl Into<String>) -> Option<Payload> {
     Some(Payload { kind: Some(Kind::Json(text.into())) })
 }
@@ -181,7 +182,7 @@ async fn a_deadline_and_a_lost_answerer_are_told() {
     let mut oracle = Party::join(&server, 2, &["oracle"]).await;
     let mut agents = AgentServiceClient::new(server.channel().await);
     let mut hurried = Request::new(asking("oracle"));
-    hurried.metadata_mut().insert("grpc-timeout", "200m".parse().unwrap());
+    hurried.metadata_mut().insert("grpc-timeout", "2S".parse().unwrap());
     let late = soon(agents.ask_agent(hurried)).await.unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded);
     assert_eq!(late.get_details_error_info().unwrap().reason, "DEADLINE_EXCEEDED");

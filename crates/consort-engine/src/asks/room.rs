@@ -142,7 +142,9 @@ impl Room {
         for number in party.asked.values() {
             self.withdraw(*number);
         }
-        self.take_from_desks(id, &party.offers);
+        for offer in &party.offers {
+            self.take_from_desk(id, offer.desk);
+        }
         for number in party.hand.keys() {
             if let Some(open) = self.open.remove(number) {
                 let why = faults::lost(&self.desks[open.desk].agent, &party.worker);
@@ -154,11 +156,9 @@ impl Room {
     pub(super) fn retire(&mut self, id: PartyId) {
         let Some(party) = self.parties.get(&id) else { return };
         let desks: Vec<DeskId> = party.offers.iter().map(|offer| offer.desk).collect();
-        desks.into_iter().for_each(|desk| self.take_from_desk(id, desk));
-    }
-
-    fn take_from_desks(&mut self, id: PartyId, offers: &[Offer]) {
-        offers.iter().for_each(|offer| self.take_from_desk(id, offer.desk));
+        for desk in desks {
+            self.take_from_desk(id, desk);
+        }
     }
 
     /// A party answers for an agent no more; if nobody else does, nobody needs to wait.

@@ -83,7 +83,7 @@ impl<'a, T: DeserializeOwned> Ask<'a, T> {
         let asked = record.map(|task| (task, agent.clone(), text.clone(), Instant::now()));
         let answer = send(asks, agent, text, timeout, origin).await;
         if let Some((task, agent, text, begun)) = asked {
-            let note = note(&agent, &text, answer.as_deref().map_err(|error| error), begun.elapsed());
+            let note = note(&agent, &text, answer.as_deref(), begun.elapsed());
             task.note("agent.ask", &note).await?;
         }
         payload::read(&answer?).map_err(|misfit| {

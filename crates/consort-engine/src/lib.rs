@@ -6,6 +6,7 @@
 
 mod definitions;
 mod dispatcher;
+mod keeping;
 mod ledger;
 mod letters;
 mod loader;
@@ -17,8 +18,9 @@ mod types;
 mod use_cases;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use consort_core::keep::KeepStore;
 use consort_core::ports::{News, Store, StoreError};
 use consort_core::{Data, Error};
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +31,7 @@ use ledger::{Ledger, Message};
 use outbox::Outbox;
 use triggers::{Registry, Triggers, Waiting};
 
+pub use keeping::{Policy, Pruned, keep_error};
 pub use options::Options;
 pub use session::Session;
 pub use types::*;
@@ -52,6 +55,10 @@ struct Inner {
     waiting: Waiting,
     /// Schedules as they were when one last changed.
     schedules: Mutex<Vec<ScheduleView>>,
+    /// Where archives and backups are made, if the server was given such a place.
+    keep: OnceLock<Arc<dyn KeepStore>>,
+    /// Held by whoever prunes: one at a time.
+    pruning: tokio::sync::Mutex<()>,
 }
 
 /// By namespace, worker and session: the number of the session and what waits for it.
@@ -106,6 +113,8 @@ impl Engine {
             registry,
             waiting: Waiting::default(),
             schedules: Mutex::default(),
+            keep: OnceLock::new(),
+            pruning: tokio::sync::Mutex::default(),
         };
         let engine = Engine { inner: Arc::new(inner) };
         let triggers = Triggers::open(engine.clone(), feed, position).await?;

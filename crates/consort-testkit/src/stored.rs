@@ -61,7 +61,7 @@ impl Stored {
         }
         for fact in stored.records.values().flatten().filter_map(|record| record.entries().ok()).flatten() {
             match fact.fact {
-                Fact::DecisionRequested(asked) => {
+                Fact::DecisionRequested(asked) | Fact::ClarificationRequested { question: asked, .. } => {
                     let row = store.decision(asked.decision).await.expect("decisions can be read");
                     stored.decisions.extend(row.map(|row| (asked.decision, row)));
                 }

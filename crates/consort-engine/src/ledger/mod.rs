@@ -109,6 +109,8 @@ pub(crate) struct Ledger {
     /// Runs that are away, with what waits for them.
     away: HashMap<RunId, Vec<Message>>,
     parked: usize,
+    /// Runs that are being taken out of the store; nothing is done to them meanwhile.
+    leaving: HashSet<RunId>,
     idle: VecDeque<RunId>,
     alarms: BinaryHeap<Reverse<(Millis, RunId)>>,
     waiters: HashMap<RunId, Vec<oneshot::Sender<RunView>>>,
@@ -172,6 +174,7 @@ impl Ledger {
             hot: HashMap::new(),
             away: HashMap::new(),
             parked: 0,
+            leaving: HashSet::new(),
             idle: VecDeque::new(),
             alarms: BinaryHeap::new(),
             waiters: HashMap::new(),

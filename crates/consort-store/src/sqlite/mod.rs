@@ -7,6 +7,7 @@ mod blobs;
 mod commit;
 mod dead_letters;
 mod integrity;
+mod keep;
 mod marks;
 mod open;
 mod projects;
@@ -39,6 +40,7 @@ pub struct SqliteStore {
     tables: Tables,
     taken: Taken,
     letters: Letters,
+    kept: keep::Kept,
 }
 
 impl SqliteStore {

@@ -62,6 +62,11 @@ impl Writer {
         Writer { options, connection: Some(connection), last_position: None, lock: Some(lock) }
     }
 
+    /// A writer that refuses everything, for who only reads.
+    pub(super) fn absent(options: SqliteConnectOptions) -> Writer {
+        Writer { options, connection: None, last_position: None, lock: None }
+    }
+
     /// Runs a transaction that adds rows to the log.
     pub(super) async fn append(
         &mut self,

@@ -6,13 +6,14 @@ use consort_core::keep::Archive;
 use consort_core::{Error, Kind};
 use consort_engine::{Policy, Pruned, keep_error};
 use consort_proto::admin as wire;
-use futures::stream::{self, BoxStream, StreamExt as _};
+use futures::FutureExt as _;
+use futures::stream::{BoxStream, StreamExt as _, try_unfold};
 use tonic::{Request, Response, Status, Streaming};
 use wire::admin_service_server::AdminService;
 
 use crate::paging::{self, List};
 use crate::status::{self, answer};
-use crate::{Context, names, request as req};
+use crate::{Context, names, request as req, stream};
 
 /// Bytes of one message of an import.
 const IMPORT_CHUNK: usize = 1024 * 1024;
@@ -23,17 +24,18 @@ const DOWNLOAD_CHUNK: usize = 64 * 1024;
 pub(crate) struct Admin(pub(crate) Arc<Context>);
 
 impl Admin {
-    async fn backup(&self) -> Result<BoxStream<'static, Result<wire::CreateBackupResponse, Status>>, Error> {
-        let parts = self.0.engine.backup().await?;
-        let stop = self.0.stop.clone();
-        // Parts are read as fast as the reader takes them; a slow one holds a few of them in memory and nothing else.
-        let chunks = stream::try_unfold((parts, stop), |(mut parts, stop)| async move {
-            let next = stop.run_until_cancelled(parts.next()).await;
-            let next = next.ok_or_else(|| status::of(status::stopping()))?;
-            let chunk = next.map_err(|error| status::of(keep_error(&error)))?;
-            Ok(chunk.map(|chunk| (wire::CreateBackupResponse { chunk: chunk.into() }, (parts, stop))))
-        });
-        Ok(chunks.boxed())
+    async fn backup(&self) -> Result<stream::News<wire::CreateBackupResponse>, Error> {
+        let mut parts = self.0.engine.backup().await?;
+        // A reader that takes nothing is cut off: nobody else can back up or prune meanwhile.
+        Ok(stream::news(&self.0, |reader| {
+            async move {
+                while let Some(part) = parts.next().await.map_err(|error| keep_error(&error))? {
+                    reader.give(wire::CreateBackupResponse { chunk: part.into() }).await?;
+                }
+                Ok(())
+            }
+            .boxed()
+        }))
     }
 
     async fn prune(&self, request: wire::PruneRunsRequest) -> Result<wire::PruneRunsResponse, Error> {
@@ -97,7 +99,7 @@ impl Admin {
             let said = format!("`offset` is {offset} and the archive has {} bytes; give at most that", archive.size);
             return Err(Error::new(Kind::OutOfRange, "BEYOND_THE_END", said));
         }
-        let chunks = stream::try_unfold((self.0.clone(), archive, offset), |(context, archive, at)| async move {
+        let chunks = try_unfold((self.0.clone(), archive, offset), |(context, archive, at)| async move {
             let read = context.engine.read_archive(&archive.name, at, DOWNLOAD_CHUNK).await.map_err(status::of)?;
             let chunk = read.unwrap_or_default();
             if chunk.is_empty() {
@@ -147,7 +149,7 @@ fn archive(archive: &Archive) -> wire::Archive {
 
 #[tonic::async_trait]
 impl AdminService for Admin {
-    type CreateBackupStream = BoxStream<'static, Result<wire::CreateBackupResponse, Status>>;
+    type CreateBackupStream = stream::News<wire::CreateBackupResponse>;
 
     async fn create_backup(
         &self,

@@ -22,9 +22,12 @@ pub enum KeepError {
     /// What came is of another store, or its places are taken. Nothing was changed.
     #[error("{0}")]
     Taken(String),
-    /// This store cannot do it, or not now.
+    /// Not now: somebody else is at it.
     #[error("{0}")]
     Refused(String),
+    /// This store cannot do it.
+    #[error("{0}")]
+    Unsupported(String),
 }
 
 /// What is archived, or taken out, together.

@@ -181,11 +181,7 @@ impl Serve {
             self.prune_older_than.is_some() || self.prune_keep_last.is_some() || self.prune_others_older_than.is_some();
         wanted.then(|| Policy {
             namespace: None,
-            // Without a rule for runs they all stay.
-            older_than: match (self.prune_older_than, self.prune_keep_last) {
-                (None, None) => Some(Duration::MAX),
-                (age, _) => age,
-            },
+            older_than: self.prune_older_than,
             keep_last: self.prune_keep_last.unwrap_or(0),
             keep_failed: self.prune_keep_failed,
             others_older_than: self.prune_others_older_than,

@@ -3,6 +3,7 @@
 // A test may unwrap: a panic is how it fails.
 #![allow(clippy::unwrap_used)]
 
+mod admin;
 mod fuzz;
 mod hostile;
 mod runs;

@@ -10,8 +10,8 @@ mod prune;
 use std::sync::Arc;
 use std::time::Duration;
 
+use consort_core::Error;
 use consort_core::keep::{Archive, Intake, KeepError, KeepStore, Parts};
-use consort_core::{Error, Kind};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Engine, store_error};
@@ -21,9 +21,9 @@ use crate::{Engine, store_error};
 pub struct Policy {
     /// Only this tenant's; absent for all.
     pub namespace: Option<Arc<str>>,
-    /// Runs that ended longer ago go; absent for any age.
+    /// Runs that ended longer ago go; absent for any age. Without this and `keep_last` no runs go.
     pub older_than: Option<Duration>,
-    /// So many of the newest finished runs of each workflow stay.
+    /// So many of the newest finished runs of each workflow stay; 0 for none.
     pub keep_last: u32,
     /// Failed runs stay.
     pub keep_failed: bool,
@@ -117,6 +117,7 @@ pub fn keep_error(error: &KeepError) -> Error {
         KeepError::Store(error) => store_error(error),
         KeepError::Damaged(text) => Error::bad_field("chunk", text.clone()),
         KeepError::Taken(text) => Error::precondition("ARCHIVE_REFUSED", text.clone()),
-        KeepError::Refused(text) => Error::new(Kind::FailedPrecondition, "KEEPER_BUSY", text.clone()),
+        KeepError::Refused(text) => Error::precondition("KEEPER_BUSY", text.clone()),
+        KeepError::Unsupported(text) => Error::precondition("NOT_SUPPORTED", text.clone()),
     }
 }

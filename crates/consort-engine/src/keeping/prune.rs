@@ -65,6 +65,7 @@ impl Engine {
         let (active, pruned) = (HashMap::new(), Pruned::default());
         let mut pruning = Pruning { engine: self, store, keep, policy, dry_run, floor, now: now(), active, pruned };
         match &policy.namespace {
+            _ if policy.older_than.is_none() && policy.keep_last == 0 => {}
             Some(namespace) => pruning.runs(namespace.clone()).await?,
             None => {
                 let mut namespace: Arc<str> = Arc::from("");

@@ -8,7 +8,8 @@ use consort_core::data::{BlobRef, Data};
 use consort_core::event::Record;
 use consort_core::ids::{Millis, RunId};
 use consort_core::keep::{KeepError, Selection};
-use consort_core::ports::StoreError;
+use consort_core::letter::{Buried, BuriedPayload};
+use consort_core::ports::{DeadLetter, StoreError};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
@@ -100,6 +101,9 @@ pub(crate) async fn write<W: Write + Send + 'static>(
     }
     for (namespace, id) in &selection.letters {
         for letter in shelf.dead_letters_of(namespace, &[*id]).await? {
+            if let Some(blob) = blob_of(&letter) {
+                writing.blob(&Data::Blob(blob)).await?;
+            }
             writing.lines.add(&Line::Letter(letter.into())).await?;
         }
     }
@@ -194,6 +198,16 @@ impl<W: Write + Send + 'static> Writing<'_, W> {
         }
         forget_many(&mut self.blobs).insert(sha256.clone());
         Ok(())
+    }
+}
+
+/// The blob that is the payload of a buried event.
+fn blob_of(letter: &DeadLetter) -> Option<BlobRef> {
+    match serde_json::from_str::<Buried>(&letter.event).ok()?.payload? {
+        BuriedPayload::Blob { sha256, size_bytes, media_type } => {
+            Some(BlobRef { sha256: sha256.into(), size: size_bytes.max(0) as u64, media_type: media_type.into() })
+        }
+        BuriedPayload::Text(_) => None,
     }
 }
 

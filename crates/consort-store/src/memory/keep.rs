@@ -131,7 +131,9 @@ impl KeepStore for MemoryStore {
     }
 
     async fn backup(&self) -> Result<Box<dyn Parts>, KeepError> {
-        Err(KeepError::Refused("this server keeps everything in memory and has nothing that could be restored".into()))
+        Err(KeepError::Unsupported(
+            "this server keeps everything in memory and has nothing that could be restored".into(),
+        ))
     }
 }
 

@@ -146,14 +146,12 @@ impl Prune {
             return Err(Failure::usage("nothing is said to go")
                 .hint("give --older-than AGE, --keep-last N, --others-older-than AGE or --blobs"));
         }
-        // Without a rule for runs they all stay.
-        let older_than = self.older_than.or((!of_runs).then_some(Duration::from_secs(100 * 365 * 86_400)));
         let wire = |age: Option<Duration>| {
             age.map(|age| prost_types::Duration { seconds: age.as_secs() as i64, nanos: age.subsec_nanos() as i32 })
         };
         let request = PruneRunsRequest {
             parent: if self.all_namespaces { String::new() } else { context.parent.clone() },
-            older_than: wire(older_than),
+            older_than: wire(self.older_than),
             keep_last: self.keep_last.unwrap_or(0),
             keep_failed: self.keep_failed,
             others_older_than: wire(self.others_older_than),

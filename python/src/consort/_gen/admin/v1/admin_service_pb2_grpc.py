@@ -71,8 +71,8 @@ class AdminServiceServicer:
     def CreateBackup(self, request, context):
         """Streams a backup of everything as it is when the call begins: a tar file with a copy of the database, the blobs, and at its
         end a manifest with their SHA-256, so that what is cut off or damaged is noticed. What was acknowledged before the call began
-        is in it. Calling again begins a new backup. `consort restore` makes a data folder of it. FAILED_PRECONDITION if the server
-        keeps everything in memory.
+        is in it. Calling again begins a new backup. `consort restore` makes a data folder of it. FAILED_PRECONDITION (reason
+        NOT_SUPPORTED) if the server keeps everything in memory.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -9,7 +9,8 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::{v1, v1alpha};
 
 /// What every port serves.
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
+    "consort.admin.v1.AdminService",
     "consort.agent.v1.AgentService",
     "consort.agent.v1.WorkerService",
     "consort.blob.v1.BlobService",

@@ -6,6 +6,7 @@
 //! Errors become statuses in one file (`status`), names are read and written in one (`names`), and the layers in front of the
 //! services stand in one listed order (`server`).
 
+mod admin;
 mod agent;
 mod asks;
 mod blob;

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
+use consort_proto::admin::admin_service_server::{self, AdminServiceServer};
 use consort_proto::agent::agent_service_server::{self, AgentServiceServer};
 use consort_proto::agent::worker_service_server::{self, WorkerServiceServer};
 use consort_proto::blob::blob_service_server::{self, BlobServiceServer};
@@ -24,10 +25,10 @@ use tonic_health::server::HealthService;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
-use crate::{Context, agent, blob, decision, event, orchestrator, project, signal, worker};
+use crate::{Context, admin, agent, blob, decision, event, orchestrator, project, signal, worker};
 
 /// The services of `proto/`, by their full names.
-pub(crate) const SERVICES: [&str; 8] = [
+pub(crate) const SERVICES: [&str; 9] = [
     orchestrator_service_server::SERVICE_NAME,
     agent_service_server::SERVICE_NAME,
     worker_service_server::SERVICE_NAME,
@@ -36,6 +37,7 @@ pub(crate) const SERVICES: [&str; 8] = [
     blob_service_server::SERVICE_NAME,
     project_service_server::SERVICE_NAME,
     signal_service_server::SERVICE_NAME,
+    admin_service_server::SERVICE_NAME,
 ];
 
 /// How a call behaves in time.
@@ -55,7 +57,8 @@ pub(crate) fn manner(path: &str) -> Manner {
         "/consort.orchestrator.v1.OrchestratorService/StartRun"
         | "/consort.orchestrator.v1.OrchestratorService/WaitRun"
         | "/consort.agent.v1.AgentService/AskAgent"
-        | "/consort.agent.v1.WorkerService/LeaseTasks" => Manner::Waits,
+        | "/consort.agent.v1.WorkerService/LeaseTasks"
+        | "/consort.admin.v1.AdminService/PruneRuns" => Manner::Waits,
         "/consort.agent.v1.WorkerService/Connect"
         | "/consort.agent.v1.AgentService/WatchAgent"
         | "/consort.orchestrator.v1.OrchestratorService/WatchRun"
@@ -63,6 +66,9 @@ pub(crate) fn manner(path: &str) -> Manner {
         | "/consort.decision.v1.DecisionService/WatchDecisions"
         | "/consort.blob.v1.BlobService/Upload"
         | "/consort.blob.v1.BlobService/Download"
+        | "/consort.admin.v1.AdminService/CreateBackup"
+        | "/consort.admin.v1.AdminService/DownloadArchive"
+        | "/consort.admin.v1.AdminService/ImportRuns"
         | "/grpc.health.v1.Health/Watch"
         | "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
         | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => Manner::Stream,
@@ -86,6 +92,7 @@ struct Services {
     blob: BlobServiceServer<blob::Blobs>,
     project: ProjectServiceServer<project::Projects>,
     signal: SignalServiceServer<signal::Signals>,
+    admin: AdminServiceServer<admin::Admin>,
     health: HealthServer<HealthService>,
     reflection: Boxed,
     reflection_alpha: Boxed,
@@ -112,6 +119,7 @@ impl Routes {
             blob: sized!(BlobServiceServer, blob::Blobs(context.clone())),
             project: sized!(ProjectServiceServer, project::Projects(context.clone())),
             signal: sized!(SignalServiceServer, signal::Signals(context.clone())),
+            admin: sized!(AdminServiceServer, admin::Admin(context.clone())),
             health: HealthServer::new(health),
             reflection: BoxCloneSyncService::new(described().build_v1()?),
             reflection_alpha: BoxCloneSyncService::new(described().build_v1alpha()?),
@@ -152,6 +160,7 @@ impl Service<Request<Body>> for Routes {
             blob_service_server::SERVICE_NAME => services.blob.clone().call(request),
             project_service_server::SERVICE_NAME => services.project.clone().call(request),
             signal_service_server::SERVICE_NAME => services.signal.clone().call(request),
+            admin_service_server::SERVICE_NAME => services.admin.clone().call(request),
             HealthServer::<HealthService>::NAME => services.health.clone().call(request),
             "grpc.reflection.v1.ServerReflection" => services.reflection.clone().oneshot(request).boxed(),
             "grpc.reflection.v1alpha.ServerReflection" => services.reflection_alpha.clone().oneshot(request).boxed(),
@@ -187,6 +196,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(streams, 7);
+        assert_eq!(streams, 10);
     }
 }

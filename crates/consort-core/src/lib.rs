@@ -7,7 +7,7 @@
 //! - [`event`]: the facts of a run's history, and how they are stored.
 //! - [`signal`]: what was noticed, and how it is classified.
 //! - [`contract`]: what the payloads of events must be, by type and version.
-//! - [`ports`]: what the engine needs from stores.
+//! - [`ports`]: what the engine needs from stores; [`keep`]: what keeps a store healthy for years.
 //! - [`error`]: the one error type that crosses room walls.
 
 pub mod contract;
@@ -16,6 +16,7 @@ pub mod envelope;
 pub mod error;
 pub mod event;
 pub mod ids;
+pub mod keep;
 pub mod letter;
 pub mod ports;
 pub mod run;

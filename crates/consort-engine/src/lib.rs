@@ -8,6 +8,7 @@ mod asks;
 mod definitions;
 mod dispatcher;
 mod environment;
+mod keeping;
 mod ledger;
 mod letters;
 mod loader;
@@ -19,8 +20,9 @@ mod types;
 mod use_cases;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use consort_core::keep::KeepStore;
 use consort_core::ports::{News, Store, StoreError};
 use consort_core::{Data, Error};
 use tokio::sync::{mpsc, oneshot};
@@ -34,6 +36,7 @@ use triggers::{Registry, Triggers, Waiting};
 
 pub use asks::{AnswerOffer, Ask, AskError, AskMetrics, AskNews, Inquiry, LONGEST_TIMEOUT, Reply, USUAL_TIMEOUT};
 pub use environment::{Environment, FailPoint, SystemEnvironment};
+pub use keeping::{Policy, Pruned, keep_error};
 pub use options::Options;
 pub use session::Session;
 pub use types::*;
@@ -59,6 +62,10 @@ struct Inner {
     schedules: Mutex<Vec<ScheduleView>>,
     /// Requests between live processes.
     asks: Arc<Asks>,
+    /// Where archives and backups are made, if the server was given such a place.
+    keep: OnceLock<Arc<dyn KeepStore>>,
+    /// Held by whoever prunes: one at a time.
+    pruning: tokio::sync::Mutex<()>,
 }
 
 /// By namespace, worker and session: the number of the session and what waits for it.
@@ -115,6 +122,8 @@ impl Engine {
             waiting: Waiting::default(),
             schedules: Mutex::default(),
             asks: Arc::default(),
+            keep: OnceLock::new(),
+            pruning: tokio::sync::Mutex::default(),
         };
         let asks = Arc::clone(&inner.asks);
         let engine = Engine { inner: Arc::new(inner) };

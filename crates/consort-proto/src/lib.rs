@@ -10,6 +10,14 @@ pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cons
 
 /// The `consort` packages; the comments of each message stand in `proto/`.
 pub mod consort {
+    /// Backups and archives.
+    pub mod admin {
+        /// Version 1.
+        pub mod v1 {
+            #![allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::large_enum_variant)]
+            tonic::include_proto!("consort.admin.v1");
+        }
+    }
     /// Workers and agents.
     pub mod agent {
         /// Version 1.
@@ -77,6 +85,7 @@ pub mod google {
     }
 }
 
+pub use consort::admin::v1 as admin;
 pub use consort::agent::v1 as agent;
 pub use consort::blob::v1 as blob;
 pub use consort::decision::v1 as decision;

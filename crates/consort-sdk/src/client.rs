@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use consort_proto::admin::admin_service_client::AdminServiceClient;
 use consort_proto::agent::agent_service_client::AgentServiceClient;
 use consort_proto::blob::Payload;
 use consort_proto::blob::blob_service_client::BlobServiceClient;
@@ -124,6 +125,11 @@ impl Client {
     /// Bytes.
     pub fn blobs(&self) -> BlobServiceClient<Channel> {
         BlobServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    /// Backups and archives.
+    pub fn admin(&self) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
 
     /// The connection itself, for other generated clients.

@@ -7,7 +7,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use consort_core::data::BlobRef;
@@ -23,10 +24,15 @@ const COMMON_TYPE: &str = "application/json";
 /// Bytes that a writer collects before it crosses to a blocking thread.
 const PART: usize = 256 * 1024;
 
+/// A blob that was not asked for during this time is marked as wanted when it is: see [`BlobFiles::wanted`].
+const STALE: Duration = Duration::from_secs(30 * 60);
+
 /// A folder of blobs.
 #[derive(Clone)]
 pub(crate) struct BlobFiles {
     root: Arc<Path>,
+    /// Held while a blob is marked as wanted, and while one that nobody wants is deleted. Absent where nothing may be written.
+    gate: Option<Arc<Mutex<()>>>,
 }
 
 impl BlobFiles {
@@ -44,7 +50,71 @@ impl BlobFiles {
             builder.create(root.join(hex::encode([number])))?;
         }
         sync_folder(root)?;
-        Ok(BlobFiles { root: root.into() })
+        Ok(BlobFiles { root: root.into(), gate: Some(Arc::default()) })
+    }
+
+    /// The folder as somebody else has it open: nothing is made, marked or removed.
+    pub(crate) fn look(root: &Path) -> BlobFiles {
+        BlobFiles { root: root.into(), gate: None }
+    }
+
+    /// Whether a blob is there, marked as wanted if it is: its time is that of its file, and only blobs whose time is long past
+    /// are ever deleted. Whoever is told of a blob has hours to refer to it.
+    fn wanted(&self, sha256: &str) -> io::Result<bool> {
+        let path = self.path(sha256);
+        let Some(metadata) = found(fs::metadata(&path))? else { return Ok(false) };
+        let Some(gate) = self.gate.as_ref().filter(|_| is_older(&metadata, SystemTime::now() - STALE)) else {
+            return Ok(true);
+        };
+        let _held = gate.lock().unwrap_or_else(PoisonError::into_inner);
+        match found(File::open(&path))? {
+            Some(file) => file.set_modified(SystemTime::now()).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// The names in one of the 256 folders of blobs older than a time, in any order; at most `limit`.
+    pub(crate) fn older(&self, folder: u8, before: SystemTime, limit: usize) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.root.join(hex::encode([folder])))? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if is_sha256(&name) && found(entry.metadata())?.is_some_and(|metadata| is_older(&metadata, before)) {
+                names.push(name);
+            }
+            if names.len() >= limit {
+                break;
+            }
+        }
+        Ok(names)
+    }
+
+    /// All blobs of one of the 256 folders, and the types beside them, by name.
+    pub(crate) fn all(&self, folder: u8) -> io::Result<Vec<(String, PathBuf)>> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(self.root.join(hex::encode([folder])))? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if is_sha256(name.strip_suffix(".type").unwrap_or(&name)) {
+                all.push((name, entry.path()));
+            }
+        }
+        all.sort_unstable();
+        Ok(all)
+    }
+
+    /// Deletes a blob if it is still older than a time; its length if it went.
+    pub(crate) fn delete(&self, sha256: &str, before: SystemTime) -> io::Result<Option<u64>> {
+        let Some(gate) = &self.gate else { return Ok(None) };
+        let _held = gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.path(sha256);
+        let Some(metadata) = found(fs::metadata(&path))? else { return Ok(None) };
+        if !is_older(&metadata, before) {
+            return Ok(None);
+        }
+        fs::remove_file(&path)?;
+        found(fs::remove_file(self.type_path(sha256)))?;
+        Ok(Some(metadata.len()))
     }
 
     /// Stores several blobs; all are durable when this returns.
@@ -53,7 +123,7 @@ impl BlobFiles {
         blocking(move || {
             for (blob, bytes) in &blobs {
                 check(blob, bytes)?;
-                if files.path(&blob.sha256).is_file() {
+                if files.wanted(&blob.sha256).map_err(|e| unwritten(&e))? {
                     // Another writer may have named it a moment ago, and not have made the name durable yet.
                     sync_folder(&files.folder(&blob.sha256)).map_err(|e| unwritten(&e))?;
                 } else {
@@ -140,6 +210,9 @@ impl BlobFiles {
     }
 
     fn reference(&self, sha256: Arc<str>) -> io::Result<Option<BlobRef>> {
+        if !self.wanted(&sha256)? {
+            return Ok(None);
+        }
         let Some(metadata) = found(fs::metadata(self.path(&sha256)))? else { return Ok(None) };
         let media_type = found(fs::read_to_string(self.type_path(&sha256)))?;
         let media_type = media_type.as_deref().unwrap_or(COMMON_TYPE).into();
@@ -271,11 +344,11 @@ pub(crate) fn check(blob: &BlobRef, bytes: &[u8]) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn is_sha256(text: &str) -> bool {
+pub(crate) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn read_part(path: &Path, offset: u64, length: usize) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read_part(path: &Path, offset: u64, length: usize) -> io::Result<Option<Vec<u8>>> {
     let Some(file) = found(File::open(path))? else { return Ok(None) };
     let left = file.metadata()?.len().saturating_sub(offset);
     let mut bytes = vec![0; length.min(usize::try_from(left).unwrap_or(usize::MAX))];
@@ -292,6 +365,10 @@ fn hash_file(path: &Path) -> io::Result<String> {
         }
         hasher.update(&buffer[..read]);
     }
+}
+
+fn is_older(metadata: &fs::Metadata, time: SystemTime) -> bool {
+    metadata.modified().is_ok_and(|modified| modified < time)
 }
 
 fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
@@ -315,7 +392,7 @@ fn unread(error: &io::Error) -> StoreError {
     StoreError::Unavailable(format!("a blob could not be read: {error}"))
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     match tokio::task::spawn_blocking(work).await {

@@ -71,7 +71,7 @@ impl Stored {
             facts.flat_map(|record| record.entries().unwrap_or_default().into_iter().map(|e| (record.run, e.fact)));
         for (run, fact) in facts {
             match fact {
-                Fact::DecisionRequested(asked) => {
+                Fact::DecisionRequested(asked) | Fact::ClarificationRequested { question: asked, .. } => {
                     let row = store.decision(asked.decision).await.expect("decisions can be read");
                     stored.decisions.extend(row.map(|row| (asked.decision, row)));
                 }

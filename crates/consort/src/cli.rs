@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use consort_engine::Policy;
 
-use crate::commands::{agents, apply, ask, decisions, doctor, events, letters, projects, run, runs, signals};
+use crate::commands::{agents, apply, ask, decisions, doctor, events, keep, letters, projects, run, runs, signals};
 use crate::output::Format;
 use crate::{bench, demo};
 
@@ -111,6 +113,16 @@ pub(crate) enum Command {
     Groups(letters::Groups),
     /// List event types that have a contract.
     EventTypes(letters::EventTypes),
+    /// Write a backup of a running server.
+    Backup(keep::Backup),
+    /// Make a data folder of a backup.
+    Restore(keep::Restore),
+    /// Move finished runs to archives, and delete what nobody needs.
+    Prune(keep::Prune),
+    /// List archives, or download one.
+    Archives(keep::Archives),
+    /// Bring back what an archive holds.
+    Import(keep::Import),
     /// Print the JSON Schema of the workflow language, for editors.
     Schema,
     /// Run the whole thing once on real input: agents in two languages audit a git history.
@@ -135,7 +147,8 @@ pub(crate) enum Command {
 Examples:
   consort serve
   consort serve --listen 127.0.0.1:0 --data /tmp/mesh   a free port, written to /tmp/mesh/endpoint
-  consort serve --memory                                keep nothing")]
+  consort serve --memory                                keep nothing
+  consort serve --prune-older-than 30d --prune-keep-failed   archive finished runs by itself")]
 pub(crate) struct Serve {
     /// Address to listen on; port 0 takes a free one. Without identity only loopback addresses are accepted.
     #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_ADDR)]
@@ -152,6 +165,37 @@ pub(crate) struct Serve {
     /// Open connections at most; each worker and each client has at least one.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     pub max_connections: u32,
+    /// Archive runs that ended longer ago than this, every hour, and delete blobs that nothing refers to. Off unless given.
+    #[arg(long, value_name = "AGE", value_parser = keep::age)]
+    pub prune_older_than: Option<Duration>,
+    /// Archive all but this many of the newest finished runs of each workflow. Off unless given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub prune_keep_last: Option<u32>,
+    /// Failed runs stay.
+    #[arg(long)]
+    pub prune_keep_failed: bool,
+    /// Archive published events, signals, dead letters and closed projects older than this too. Off unless given.
+    #[arg(long, value_name = "AGE", value_parser = keep::age)]
+    pub prune_others_older_than: Option<Duration>,
+    /// How often the policy is applied.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = keep::age)]
+    pub prune_every: Duration,
+}
+
+impl Serve {
+    /// What goes by itself; nothing unless a flag says so.
+    pub(crate) fn policy(&self) -> Option<Policy> {
+        let wanted =
+            self.prune_older_than.is_some() || self.prune_keep_last.is_some() || self.prune_others_older_than.is_some();
+        wanted.then(|| Policy {
+            namespace: None,
+            older_than: self.prune_older_than,
+            keep_last: self.prune_keep_last.unwrap_or(0),
+            keep_failed: self.prune_keep_failed,
+            others_older_than: self.prune_others_older_than,
+            blobs: true,
+        })
+    }
 }
 
 /// Print completions for a shell.
@@ -254,6 +298,16 @@ mod tests {
             "consort demo --crash --answer publish --csv f.csv --out o",
             "consort bench engine --steps 10 --concurrency 64 --seconds 5 --worker python -o json",
             "consort doctor",
+            "consort doctor --data d --repair",
+            "consort serve --prune-older-than 30d --prune-keep-last 100 --prune-keep-failed --prune-others-older-than 90d",
+            "consort backup mesh.tar",
+            "consort backup -",
+            "consort restore mesh.tar --data d",
+            "consort prune --older-than 30d --keep-last 10 --keep-failed --others-older-than 90d --blobs --dry-run",
+            "consort archives",
+            "consort archives 1.jsonl.gz --to f",
+            "consort import f",
+            "consort import f --offline --data d",
             "consort completions zsh",
             "consort bench-worker --slots 8",
             "consort bench engine --payload 1024 --seed 7 --workers 10 --data d",

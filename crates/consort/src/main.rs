@@ -63,6 +63,8 @@ async fn execute(cli: Cli) -> Result<()> {
         Command::BenchWorker(worker) => return worker.run(&global).await,
         Command::BenchAsker(asker) => return asker.run(&global).await,
         Command::Doctor(doctor) => return doctor.run(&global).await,
+        Command::Restore(restore) => return restore.run(&global).await,
+        Command::Import(import) if import.offline => return import.run_offline(&global).await,
         Command::Completions(completions) => return complete(completions.shell),
         Command::Schema => return schema(),
         other => other,
@@ -93,19 +95,26 @@ async fn execute(cli: Cli) -> Result<()> {
         Command::Project(projects) => projects.run(&context).await,
         Command::Signals(signals) => signals.run(&context).await,
         Command::Schedules(schedules) => schedules.run(&context).await,
+        Command::Backup(backup) => backup.run(&context).await,
+        Command::Prune(prune) => prune.run(&context).await,
+        Command::Archives(archives) => archives.run(&context).await,
+        Command::Import(import) => import.run(&context).await,
         Command::Serve(_)
         | Command::Demo(_)
         | Command::Bench(_)
         | Command::BenchWorker(_)
         | Command::BenchAsker(_)
         | Command::Doctor(_)
+        | Command::Restore(_)
         | Command::Schema
         | Command::Completions(_) => unreachable!("handled above"),
     }
 }
 
 async fn run_server(serve: cli::Serve, global: &cli::Global) -> Result<()> {
+    let policy = serve.policy().map(|policy| (policy, serve.prune_every.max(Duration::from_secs(1))));
     let options = serve::ServeOptions {
+        policy,
         listen: serve.listen,
         data: global.data_folder(),
         insecure_no_auth: serve.insecure_no_auth,

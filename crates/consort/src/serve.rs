@@ -5,13 +5,14 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use consort_api::{ApiOptions, Limits, bind, check_listen};
 use consort_bus::{Bus, Groups};
+use consort_core::keep::KeepStore;
 use consort_core::ports::Store;
-use consort_engine::{Engine, Options};
+use consort_engine::{Engine, Options, Policy};
 use consort_store::{MemoryStore, SqliteStore};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -28,9 +29,11 @@ pub(crate) struct ServeOptions {
     /// Keep everything in memory.
     pub memory: bool,
     /// How long a lease lasts without renewal.
-    pub lease_ttl: std::time::Duration,
+    pub lease_ttl: Duration,
     /// Open connections at most.
     pub max_connections: usize,
+    /// What is pruned without anybody asking, and how often.
+    pub policy: Option<(Policy, Duration)>,
 }
 
 /// Serves until SIGTERM or SIGINT. A second signal ends at once.
@@ -40,12 +43,16 @@ pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<()> {
     // Before anything can be served, so that no signal is lost.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
 
-    let store: Arc<dyn Store> = if options.memory {
+    let (store, keep, disk): (Arc<dyn Store>, Arc<dyn KeepStore>, _) = if options.memory {
         tracing::warn!("everything is kept in memory and lost when the server stops");
-        Arc::new(MemoryStore::new())
+        let memory = Arc::new(MemoryStore::new());
+        (memory.clone(), memory, None)
     } else {
-        Arc::new(SqliteStore::open(&options.data).await?)
+        let disk = Arc::new(SqliteStore::open(&options.data).await?);
+        (disk.clone(), disk.clone(), Some(disk))
     };
+    // Before anybody writes: what a crash left half-way is finished.
+    keep.settle().await?;
     let instance = format!("consort-{}", std::process::id());
     let bus = Bus::new(Arc::clone(&store) as Arc<_>).await?;
     #[cfg(debug_assertions)]
@@ -58,10 +65,15 @@ pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<()> {
     // What members hold when the front desk closes does not count as tried.
     let groups = Groups::new(bus.clone(), Arc::clone(&store), &instance, stop_serving.clone());
     let (engine, service) = Engine::open(store, Arc::new(bus.clone()), engine_options).await?;
+    engine.keep_in(keep);
     let listener = bind(options.listen).await?;
     let address = listener.address();
 
     let mut ledger = tokio::spawn(service.run(stop_engine.clone()));
+    let pruning = options
+        .policy
+        .clone()
+        .map(|(policy, every)| tokio::spawn(engine.clone().keep_pruned(policy, every, stop_serving.clone())));
     let limits = Limits { connections: options.max_connections, ..Limits::default() };
     let api_options = ApiOptions { server: instance, limits };
     let mut api =
@@ -81,9 +93,16 @@ pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<()> {
     let drained = async {
         api.await??;
         groups.stop().await;
+        if let Some(pruning) = pruning {
+            pruning.await?;
+        }
         // Last, so that everything that was accepted is still decided and written.
         stop_engine.cancel();
         ledger.await?;
+        // The last connection that closes moves the write-ahead log into the database.
+        if let Some(disk) = disk {
+            disk.close().await;
+        }
         anyhow::Ok(())
     };
     tokio::select! {

@@ -3,6 +3,7 @@
 // A test may unwrap: a panic is how it fails.
 #![allow(clippy::unwrap_used)]
 
+mod admin;
 mod asks;
 mod fuzz;
 mod hostile;

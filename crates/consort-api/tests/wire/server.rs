@@ -35,7 +35,8 @@ impl Server {
         let bus = Bus::new(store.clone()).await.unwrap();
         let stop = CancellationToken::new();
         let groups = Groups::new(bus.clone(), store.clone(), "test", stop.clone());
-        let (engine, service) = Engine::open(store, Arc::new(bus.clone()), Options::default()).await.unwrap();
+        let (engine, service) = Engine::open(store.clone(), Arc::new(bus.clone()), Options::default()).await.unwrap();
+        engine.keep_in(store);
         let engine_stop = CancellationToken::new();
         tokio::spawn(service.run(engine_stop.clone()));
 

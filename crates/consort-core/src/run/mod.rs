@@ -29,6 +29,7 @@ mod begin;
 mod decide;
 mod emit;
 mod fail;
+mod fold;
 mod questions;
 mod restore;
 mod scope;
@@ -50,6 +51,7 @@ use crate::workflow::Workflow;
 
 pub use decide::mismatch;
 pub use emit::{ORCHESTRATOR, project_name};
+pub use fold::{Fold, differences};
 pub use restore::Damaged;
 pub use state::{Clarified, Run, RunState, StepState, Task, Unit};
 

@@ -14,9 +14,16 @@ use crate::ports::{DecisionKind, DecisionRow, DecisionState};
 use crate::workflow::{Action, Decide, EvalError};
 
 /// Who answers when the deadline passes.
-const DEADLINE: &str = "deadline";
+pub(super) const DEADLINE: &str = "deadline";
 /// Who answers when the step's `auto` chooses.
 const RULE: &str = "rule";
+/// Why a step failed whose question nobody answered.
+const UNANSWERED: &str = "nobody answered before the deadline";
+
+/// Whether a step failed because nobody answered its question.
+pub(super) fn is_unanswered(error: &Failure) -> bool {
+    error.code == Code::DeadlineExceeded as i32 && error.message == UNANSWERED
+}
 
 impl Run {
     /// The question of a definition, with its expressions evaluated.
@@ -162,7 +169,7 @@ impl Run {
         if let Some(option) = asked.default.clone().filter(|_| expired) {
             return self.record_answer(place, asked, option, None, DEADLINE.into(), cx, t);
         }
-        let error = Failure::new(Code::DeadlineExceeded, "nobody answered before the deadline");
+        let error = Failure::new(Code::DeadlineExceeded, UNANSWERED);
         self.fail_step(place, None, error, cx, t)?;
         // Not cancelled, but expired.
         let row = t.decisions.iter_mut().find(|row| row.id == asked.decision);

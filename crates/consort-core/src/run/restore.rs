@@ -163,7 +163,7 @@ impl Run {
     }
 }
 
-fn entries_of(record: &Record) -> Result<Vec<Entry>, Damaged> {
+pub(super) fn entries_of(record: &Record) -> Result<Vec<Entry>, Damaged> {
     let entries = record.entries().map_err(|e| Damaged(format!("event {}: {e}", record.sequence)))?;
     if entries.is_empty() || entries.len() != record.count as usize {
         return Err(Damaged(format!(

@@ -2,11 +2,13 @@
 
 use std::collections::btree_map::Entry as Place;
 use std::sync::Arc;
+use std::time::Duration;
 
 use consort_core::event::LeaseLoss;
 use consort_core::ids::{Millis, RunId};
 use consort_core::run::{Command, Needs};
 use consort_core::{Error, Kind};
+use tokio::sync::oneshot;
 
 use super::messages::{AckDue, Back, Message, To};
 use super::runs::{unavailable, wake_at};
@@ -15,11 +17,17 @@ use crate::dispatcher::{Name, Ready};
 use crate::environment::beside;
 use crate::loader::{Fetched, Loaded};
 
+/// When to ask again for a run that is being archived.
+const ARCHIVING: Duration = Duration::from_secs(1);
+
 impl Ledger {
     /// Does something with a run that is in memory; parks it, and sends for the run, if it is not.
     pub(super) fn on_run(&mut self, id: RunId, message: Message, act: fn(&mut Ledger, Message)) {
         if self.hot.contains_key(&id) {
             return act(self, message);
+        }
+        if self.leaving.contains(&id) {
+            return self.refuse(message, &Error::unavailable("the run is being archived", ARCHIVING));
         }
         if self.parked >= MAX_PARKED {
             let error =
@@ -33,6 +41,17 @@ impl Ledger {
                 place.insert(vec![message]);
                 self.send_for(id);
             }
+        }
+    }
+
+    /// Leaves runs alone while they are taken out of the store. Those that are in memory, or on their way there, are in use.
+    pub(super) fn leave(&mut self, runs: Vec<RunId>, reply: oneshot::Sender<Vec<RunId>>) {
+        let in_use = |run: &RunId| self.hot.contains_key(run) || self.away.contains_key(run);
+        let (used, left): (Vec<RunId>, Vec<RunId>) = runs.into_iter().partition(in_use);
+        self.leaving.extend(&left);
+        if reply.send(used).is_err() {
+            // Whoever asked has gone, and will not say when it is over.
+            self.leaving.retain(|run| !left.contains(run));
         }
     }
 

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use consort_core::Error;
 use consort_core::event::{Published, Record, chain};
 use consort_core::ids::RunId;
-use consort_core::ports::{
-    Batch, Conflict, LogRow, ProjectState, RunRow, RunUpdate, Snapshot, StoreError, StoredRequest,
-};
+use consort_core::ports::{Batch, Conflict, LogRow, ProjectState, RunUpdate, Snapshot, StoreError, StoredRequest};
 use tokio::sync::oneshot;
 
 use super::messages::{AckDue, Outcome, Reply, ReplyTo, To};
@@ -344,7 +342,7 @@ fn verdict(
 
 fn seal_run(hot: &mut Hot, batch: &mut Batch) {
     let run = &hot.run;
-    let (created_at, updated_at, ended_at) = run.times();
+    let (_, updated_at, ended_at) = run.times();
     let pending = std::mem::take(&mut hot.pending);
     let mut sequence = run.sequence() + 1 - pending.iter().map(|(_, entries)| entries.len() as u64).sum::<u64>();
     for (at, entries) in pending {
@@ -358,22 +356,7 @@ fn seal_run(hot: &mut Hot, batch: &mut Batch) {
     batch.log.extend(std::mem::take(&mut hot.published).into_iter().map(LogRow::Published));
     let (state, wake_at) = (run.state(), wake_at(run));
     match hot.stored {
-        None => batch.created.push(RunRow {
-            id: run.id,
-            namespace: run.namespace().clone(),
-            workflow: run.workflow().clone(),
-            revision: run.revision(),
-            state,
-            sequence: run.sequence(),
-            created_at,
-            updated_at,
-            ended_at,
-            wake_at,
-            parent: run.parent().map(|p| p.run),
-            project: run.project().map(|project| project.id.clone()),
-            labels: run.labels().clone(),
-            error: run.error().cloned(),
-        }),
+        None => batch.created.push(run.row()),
         // A run that failed, was retried and failed again within one batch is where it was, with another end and error.
         Some(stored) if stored != (state, wake_at) || state.is_over() => batch.updated.push(RunUpdate {
             id: run.id,

@@ -151,6 +151,15 @@ pub(crate) enum Message {
         workflow: Arc<str>,
     },
     Back(RunId, Back),
+    /// Asks to have runs that are over left alone. Answers with those that are in use, which are not.
+    Leave {
+        runs: Vec<RunId>,
+        reply: oneshot::Sender<Vec<RunId>>,
+    },
+    /// They are gone, or stay after all.
+    Left {
+        runs: Vec<RunId>,
+    },
 
     Attach {
         hello: Box<Hello>,

@@ -110,6 +110,8 @@ pub(crate) struct Ledger {
     /// that can be repeated.
     away: BTreeMap<RunId, Vec<Message>>,
     parked: usize,
+    /// Runs that are being taken out of the store; nothing is done to them meanwhile.
+    leaving: HashSet<RunId>,
     idle: VecDeque<RunId>,
     alarms: BinaryHeap<Reverse<(Millis, RunId)>>,
     waiters: BTreeMap<RunId, Vec<oneshot::Sender<RunView>>>,
@@ -185,6 +187,7 @@ impl Ledger {
             hot: HashMap::new(),
             away: BTreeMap::new(),
             parked: 0,
+            leaving: HashSet::new(),
             idle: VecDeque::new(),
             alarms: BinaryHeap::new(),
             waiters: BTreeMap::new(),

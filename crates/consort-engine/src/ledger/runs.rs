@@ -5,7 +5,7 @@ use std::sync::Arc;
 use consort_core::event::{Entry, Fact, Parent, RunStarted};
 use consort_core::ids::{RunId, StepKey};
 use consort_core::ports::{AgentNews, ProjectRow, ProjectState, Said};
-use consort_core::run::{ChildOutcome, Command, Run, RunState, StepState, Transition};
+use consort_core::run::{ChildOutcome, Command, Run, StepState, Transition};
 use consort_core::workflow::Workflow;
 use consort_core::{Data, Error, Kind};
 
@@ -67,6 +67,12 @@ impl Ledger {
                 }
             }
             Message::Back(run, back) => self.back(run, back),
+            Message::Leave { runs, reply } => self.leave(runs, reply),
+            Message::Left { runs } => {
+                for run in runs {
+                    self.leaving.remove(&run);
+                }
+            }
             other => self.take_from_worker(other),
         }
     }
@@ -440,20 +446,7 @@ impl Ledger {
 
 /// When the engine must next look at a run, as the store keeps it.
 pub(super) fn wake_at(run: &Run) -> Option<consort_core::ids::Millis> {
-    match run.state() {
-        RunState::Pending | RunState::Running => Some(0),
-        _ if run.is_stalled() => Some(0),
-        RunState::Waiting => run.next_wake(),
-        // What is in progress goes on in a paused run.
-        RunState::Paused => {
-            if run.leases().is_empty() {
-                run.next_wake()
-            } else {
-                Some(0)
-            }
-        }
-        RunState::Succeeded | RunState::Failed | RunState::Cancelled => None,
-    }
+    run.wake_at()
 }
 
 pub(super) fn unavailable(error: &consort_core::ports::StoreError) -> Error {

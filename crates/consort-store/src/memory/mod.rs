@@ -2,6 +2,7 @@
 
 mod blobs;
 mod dead_letters;
+mod keep;
 mod marks;
 mod projects;
 mod runs;
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use consort_core::ports::StoreError;
 
-use crate::integrity::{Integrity, check_log};
+use crate::integrity::{Integrity, Walk};
 use state::State;
 
 /// Keeps everything in memory, for as long as it lives.
@@ -29,7 +30,7 @@ impl MemoryStore {
 
     /// The same check of the log that every backend has.
     pub async fn integrity(&self) -> Result<Integrity, StoreError> {
-        check_log(self).await
+        Walk { store: self, shelf: Some(self), folds: None, progress: &mut |_| {} }.check().await
     }
 
     /// Nobody panics while holding the state, and no method waits while holding it.

@@ -30,6 +30,7 @@ impl RunStore for MemoryStore {
         let state = self.state();
         let after = usize::try_from(position).unwrap_or(usize::MAX);
         let rows = (position + 1..).zip(state.log.iter().skip(after));
+        let rows = rows.filter_map(|(position, row)| row.as_ref().map(|row| (position, row)));
         let of_namespace = rows.filter(|(_, row)| namespace.is_empty() || namespace_of(row) == namespace);
         Ok(of_namespace.take(limit as usize).map(|(position, row)| (position, row.clone())).collect())
     }

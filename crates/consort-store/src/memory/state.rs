@@ -6,6 +6,7 @@ use std::sync::Arc;
 use consort_core::data::BlobRef;
 use consort_core::event::Record;
 use consort_core::ids::{Millis, RunId};
+use consort_core::keep::Archive;
 use consort_core::ports::{
     Batch, Conflict, DeadLetter, DecisionRow, LogRow, Mark, ProjectRow, RunRow, SignalRow, Snapshot, StoreError,
     StoredRequest, WorkflowRow,
@@ -19,8 +20,8 @@ type Name = (Arc<str>, Arc<str>);
 
 #[derive(Default)]
 pub(super) struct State {
-    /// The row at position `n` has index `n - 1`.
-    pub(super) log: Vec<LogRow>,
+    /// The row at position `n` has index `n - 1`; absent once it was taken out.
+    pub(super) log: Vec<Option<LogRow>>,
     /// Where the records of a run stand in the log, by their first sequence.
     pub(super) records: HashMap<RunId, BTreeMap<u64, usize>>,
     pub(super) runs: HashMap<RunId, RunRow>,
@@ -40,6 +41,8 @@ pub(super) struct State {
     pub(super) workflows: BTreeMap<Name, Workflow>,
     pub(super) dead_letters: BTreeMap<(Arc<str>, Uuid), DeadLetter>,
     pub(super) blobs: HashMap<Arc<str>, (BlobRef, Arc<[u8]>)>,
+    pub(super) identity: Option<Uuid>,
+    pub(super) archives: Vec<(Archive, Arc<[u8]>)>,
 }
 
 #[derive(Default)]
@@ -59,16 +62,10 @@ impl State {
             if let LogRow::Run(record) = row {
                 self.records.entry(record.run).or_default().insert(record.sequence, self.log.len());
             }
-            self.log.push(row.clone());
+            self.log.push(Some(row.clone()));
         }
         for run in &batch.created {
-            self.by_age.insert((run.namespace.clone(), run.created_at, run.id));
-            if let Some(project) = &run.project {
-                let runs = self.of_project.entry((run.namespace.clone(), project.clone())).or_default();
-                runs.insert((run.created_at, run.id));
-            }
-            self.runs.insert(run.id, RunRow { wake_at: None, ..run.clone() });
-            self.wake_at(run.id, run.wake_at);
+            self.list(run);
         }
         for update in &batch.updated {
             let Some(run) = self.runs.get_mut(&update.id) else { continue };
@@ -92,6 +89,17 @@ impl State {
         self.signals.extend(batch.signals.iter().map(|signal| (signal.id, signal.clone())));
         self.set_marks(&batch.marks);
         Ok(())
+    }
+
+    /// Lists a run that was not listed.
+    pub(super) fn list(&mut self, run: &RunRow) {
+        self.by_age.insert((run.namespace.clone(), run.created_at, run.id));
+        if let Some(project) = &run.project {
+            let runs = self.of_project.entry((run.namespace.clone(), project.clone())).or_default();
+            runs.insert((run.created_at, run.id));
+        }
+        self.runs.insert(run.id, RunRow { wake_at: None, ..run.clone() });
+        self.wake_at(run.id, run.wake_at);
     }
 
     fn guard(&self, batch: &Batch) -> Result<(), StoreError> {
@@ -160,7 +168,7 @@ impl State {
         records
             .flat_map(move |records| records.range(first(records)..))
             .filter_map(|(_, index)| match self.log.get(*index) {
-                Some(LogRow::Run(record)) => Some(record),
+                Some(Some(LogRow::Run(record))) => Some(record),
                 _ => None,
             })
             .filter(move |record| record.last_sequence() > after)
@@ -171,7 +179,7 @@ impl State {
         let newest =
             self.records.get(&id).and_then(BTreeMap::last_key_value).and_then(|(_, index)| self.log.get(*index));
         let sequence = match newest {
-            Some(LogRow::Run(record)) => record.last_sequence(),
+            Some(Some(LogRow::Run(record))) => record.last_sequence(),
             _ => 0,
         };
         self.runs.get(&id).map(|run| RunRow { sequence, ..run.clone() })

@@ -18,7 +18,7 @@ impl WorkflowStore for MemoryStore {
         {
             return Ok(newest.clone());
         }
-        let applied = WorkflowRow { revision: revisions.len() as u64 + 1, ..row.clone() };
+        let applied = WorkflowRow { revision: revisions.last().map_or(0, |newest| newest.revision) + 1, ..row.clone() };
         revisions.push(applied.clone());
         *deleted = false;
         Ok(applied)

@@ -5,14 +5,15 @@ use futures::TryStreamExt;
 
 use super::SqliteStore;
 use super::rows::{failed, get, uuid};
-use crate::integrity::{Integrity, check_log};
+use crate::integrity::{Integrity, Walk};
 
 /// Rows that contradict each other, each by the id of a run.
 const CONTRADICTIONS: [(&str, &str); 5] = [
     ("is listed but has no event", "SELECT id FROM runs WHERE NOT EXISTS (SELECT 1 FROM log WHERE log.run = runs.id)"),
     (
         "has events but is not listed",
-        "SELECT run FROM log WHERE run IS NOT NULL AND sequence = 1 AND NOT EXISTS (SELECT 1 FROM runs WHERE id = log.run)",
+        "SELECT run FROM log WHERE run IS NOT NULL AND sequence = 1 AND NOT EXISTS (SELECT 1 FROM runs WHERE id = log.run) \
+         AND NOT EXISTS (SELECT 1 FROM leaving WHERE leaving.run = log.run)",
     ),
     (
         "has a snapshot that is not the end of one of its records",
@@ -35,7 +36,12 @@ impl SqliteStore {
     /// Reads everything once and keeps little in memory. Damage is reported, not an error; an error means that the check
     /// could not be made.
     pub async fn integrity(&self) -> Result<Integrity, StoreError> {
-        let mut report = check_log(self).await?;
+        let report = Walk { store: self, shelf: Some(self), folds: None, progress: &mut |_| {} }.check().await?;
+        self.check_rest(report).await
+    }
+
+    /// Checks everything but the log.
+    pub(super) async fn check_rest(&self, mut report: Integrity) -> Result<Integrity, StoreError> {
         self.check_file(&mut report).await?;
         for (what, sql) in CONTRADICTIONS {
             let mut found = sqlx::query(sql).fetch(&self.readers);

@@ -9,6 +9,7 @@ mod checkpoint;
 mod commit;
 mod dead_letters;
 mod integrity;
+mod keep;
 mod marks;
 mod open;
 mod projects;
@@ -29,6 +30,7 @@ pub struct SqliteStore {
     writer: Writer,
     readers: SqlitePool,
     blobs: BlobFiles,
+    kept: keep::Kept,
 }
 
 impl SqliteStore {

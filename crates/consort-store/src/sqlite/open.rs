@@ -12,14 +12,16 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 
 use super::SqliteStore;
+use super::keep::Kept;
 use super::rows::failed;
 use super::writer::Writer;
 use crate::files::{BlobFiles, sync_folder};
 
 /// Every change of the schema, in order. Those that were released never change.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "begin", include_str!("../../migrations/0001_begin.sql")),
     (2, "projects", include_str!("../../migrations/0002_projects.sql")),
+    (3, "keeping", include_str!("../../migrations/0003_keeping.sql")),
 ];
 
 /// How long a connection waits for a lock, and a reader for a connection.
@@ -117,7 +119,39 @@ impl SqliteStore {
             .idle_timeout(Duration::from_secs(60))
             .test_before_acquire(false)
             .connect_lazy_with(reading);
-        Ok(SqliteStore { writer, readers, blobs })
+        Ok(SqliteStore { writer, readers, blobs, kept: Kept::new(folder) })
+    }
+
+    /// Opens the data in a folder for reading only; every write is refused. Nothing in the folder is changed, and no lock is taken.
+    pub(super) async fn open_reading(folder: &Path) -> Result<SqliteStore, OpenError> {
+        let database = |source| OpenError::Database { path: folder.to_owned(), source };
+        let path = folder.join("consort.db");
+        if !path.is_file() {
+            let source = io::Error::new(io::ErrorKind::NotFound, "there is no data of Consort in this folder");
+            return Err(OpenError::Folder { path: folder.to_owned(), source });
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(PATIENCE)
+            .foreign_keys(false)
+            .statement_cache_capacity(STATEMENTS)
+            .disable_statement_logging()
+            .read_only(true);
+        let found = refuse_newer(folder, options.clone()).await?;
+        let known = MIGRATIONS.map(|(version, _, _)| version).into_iter().max().unwrap_or(0);
+        if found < known {
+            let text =
+                format!("the data have schema version {found}; start the server once, it brings them to {known}");
+            return Err(database(StoreError::Corrupt(text)));
+        }
+        let reading = options.pragma("cache_size", READER_CACHE);
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(PATIENCE)
+            .test_before_acquire(false)
+            .connect_lazy_with(reading);
+        let blobs = BlobFiles::look(&folder.join("blobs"));
+        Ok(SqliteStore { writer: Writer::absent(), readers, blobs, kept: Kept::new(folder) })
     }
 }
 
@@ -178,8 +212,8 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Looks at the version of the data before anything writes to them.
-async fn refuse_newer(folder: &Path, options: SqliteConnectOptions) -> Result<(), OpenError> {
+/// Looks at the version of the data before anything writes to them. 0 for none.
+async fn refuse_newer(folder: &Path, options: SqliteConnectOptions) -> Result<i64, OpenError> {
     let known = MIGRATIONS.map(|(version, _, _)| version).into_iter().max().unwrap_or(0);
     let look = async {
         let mut connection = options.connect().await?;
@@ -197,7 +231,7 @@ async fn refuse_newer(folder: &Path, options: SqliteConnectOptions) -> Result<()
     let path = folder.to_owned();
     match look.await {
         Ok(found) if found > known => Err(OpenError::Newer { path, found, known }),
-        Ok(_) => Ok(()),
+        Ok(found) => Ok(found),
         Err(error) => Err(OpenError::Database { path, source: failed(error) }),
     }
 }

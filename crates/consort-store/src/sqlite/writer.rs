@@ -91,6 +91,11 @@ impl Writer {
         Ok(Writer { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
     }
 
+    /// A writer that refuses everything, for who only reads.
+    pub(super) fn absent() -> Writer {
+        Writer { jobs: Mutex::default(), thread: Mutex::default() }
+    }
+
     /// Waits until the database is open and its write-ahead log empty.
     pub(super) async fn ready(&self) -> Result<(), StoreError> {
         self.with(|desk| desk.read(|_| Ok(()))).await?

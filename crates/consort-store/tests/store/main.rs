@@ -5,6 +5,7 @@
 
 mod build;
 mod conformance;
+mod keeping;
 mod model;
 mod sqlite;
 mod upgrade;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use consort_core::event::{Fact, Record, chain};
 use consort_core::ids::{RunId, StepKey};
-use consort_core::run::Run;
+use consort_core::run::{Damaged, Fold, Run};
 
 use super::{History, Report};
 use crate::stored::Stored;
@@ -40,7 +40,16 @@ pub(super) fn read(run: RunId, records: &[Record], stored: &Stored, report: &mut
             }
         }
     });
-    History { entries, fold }
+    let questions = fold.as_ref().and_then(|fold| questions(run, fold, records).ok());
+    History { entries, fold, questions }
+}
+
+/// The same history read record by record, for its decisions.
+fn questions(run: RunId, fold: &Run, records: &[Record]) -> Result<Fold, Damaged> {
+    let (first, later) = records.split_first().ok_or_else(|| Damaged("it is empty".into()))?;
+    let mut questions = Fold::begin(run, fold.definition().clone(), first)?;
+    later.iter().try_for_each(|record| questions.add(record))?;
+    Ok(questions)
 }
 
 /// What is known of a step while its history is read.

@@ -14,8 +14,7 @@ use std::collections::BTreeMap;
 
 use consort_core::event::{Entry, Fact};
 use consort_core::ids::RunId;
-use consort_core::ports::DecisionState;
-use consort_core::run::Run;
+use consort_core::run::{Fold, Run, differences};
 
 use crate::seen::Seen;
 use crate::stored::Stored;
@@ -41,6 +40,7 @@ pub struct Report {
 struct History {
     entries: Vec<(u64, i64, Entry)>,
     fold: Option<Run>,
+    questions: Option<Fold>,
 }
 
 /// Checks everything. No problem means: nothing lost, nothing applied twice.
@@ -76,25 +76,10 @@ fn check_projection(run: RunId, history: &History, stored: &Stored, report: &mut
             report.problems.push(format!("run {run} is {state} while step {key} is {step}"));
         }
     }
-    let (created_at, _, ended_at) = fold.times();
-    let parent = fold.parent().map(|parent| parent.run);
-    let mut differ = |what: &str, listed: String, folded: String| {
-        if listed != folded {
-            report.problems.push(format!("run {run} is listed with {what} {listed} and its history says {folded}"));
-        }
-    };
-    differ("state", row.state.name().into(), fold.state().name().into());
-    differ("sequence", row.sequence.to_string(), fold.sequence().to_string());
-    differ(
-        "workflow",
-        format!("{} {}", row.workflow, row.revision),
-        format!("{} {}", fold.workflow(), fold.revision()),
-    );
-    differ("begin", row.created_at.to_string(), created_at.to_string());
-    differ("end", format!("{:?}", row.ended_at), format!("{ended_at:?}"));
-    differ("parent", format!("{:?}", row.parent), format!("{parent:?}"));
-    differ("labels", format!("{:?}", row.labels), format!("{:?}", fold.labels()));
-    differ("error", format!("{:?}", row.error), format!("{:?}", fold.error().cloned()));
+    let over = |child: &RunId| stored.rows.get(child).is_some_and(|row| row.state.is_over());
+    let child_over = fold.children().iter().any(|(_, child)| over(child));
+    let found = differences(row, &fold.row(), child_over);
+    report.problems.extend(found.into_iter().map(|difference| format!("run {run}: {difference}")));
 
     let Some(snapshot) = stored.snapshots.get(&run) else { return };
     let later: Vec<_> =
@@ -110,29 +95,27 @@ fn check_projection(run: RunId, history: &History, stored: &Stored, report: &mut
 /// Every question of a history is listed as it stands there, and has at most one answer.
 fn check_decisions(histories: &BTreeMap<RunId, History>, stored: &Stored, report: &mut Report) {
     for (run, history) in histories {
-        let mut questions: BTreeMap<_, Vec<&String>> = BTreeMap::new();
+        let mut answers: BTreeMap<_, u32> = BTreeMap::new();
         for (_, _, entry) in &history.entries {
-            match &entry.fact {
-                Fact::DecisionRequested(asked) => drop(questions.entry(asked.decision).or_default()),
-                Fact::DecisionAnswered { decision, option, .. } => questions.entry(*decision).or_default().push(option),
-                _ => {}
+            if let Fact::DecisionAnswered { decision, .. } | Fact::ClarificationAnswered { decision, .. } = &entry.fact
+            {
+                *answers.entry(*decision).or_default() += 1;
             }
         }
-        for (id, answers) in questions {
-            if answers.len() > 1 {
-                report.problems.push(format!("run {run}: decision {id} was answered {} times", answers.len()));
-            }
-            let Some(row) = stored.decisions.get(&id) else {
-                report.problems.push(format!("run {run}: decision {id} is not listed"));
-                continue;
-            };
-            let answered =
-                matches!(row.state, DecisionState::Answered | DecisionState::Expired) && row.option.is_some();
-            if answered == answers.is_empty() || row.option.as_ref() != answers.first().copied() {
-                report.problems.push(format!(
-                    "run {run}: decision {id} is listed as {:?} with {:?} and its history says {answers:?}",
-                    row.state, row.option
-                ));
+        for (id, times) in answers.into_iter().filter(|(_, times)| *times > 1) {
+            report.problems.push(format!("run {run}: decision {id} was answered {times} times"));
+        }
+        let Some(fold) = &history.questions else { continue };
+        for (id, folded) in fold.decisions() {
+            match stored.decisions.get(id) {
+                None => report.problems.push(format!("run {run}: decision {id} is not listed")),
+                Some(listed) if listed != folded => {
+                    report.problems.push(format!(
+                        "run {run}: decision {id} is listed as {:?} with {:?} and its history says {:?} with {:?}",
+                        listed.state, listed.option, folded.state, folded.option
+                    ));
+                }
+                Some(_) => {}
             }
         }
     }

@@ -12,6 +12,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::cli::Global;
+use crate::commands::check;
 use crate::context::Mesh;
 use crate::failure::{Failure, Result};
 use crate::install::{self, AUDIT_WORKERS, Program};
@@ -24,11 +25,21 @@ const DESCRIPTORS_NEEDED: u64 = 1_024;
 /// How long any one check may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Say what is installed, what is missing and what to do.
+/// Say what is installed, what is missing and what to do. With --data DIR: check the data in that folder instead.
 ///
-/// Exits 1 if something is missing that the server or the demo needs.
+/// Exits 1 if something is missing that the server or the demo needs, or if something is wrong with the data.
 #[derive(Debug, Args)]
-pub(crate) struct Doctor {}
+#[command(after_help = "\
+Examples:
+  consort doctor                            what is installed and what is missing
+  consort doctor --data ~/mesh              hold everything in the folder against its log; a server may be running there
+  consort doctor --data ~/mesh --repair     write what is wrong again from the log; stop the server first")]
+pub(crate) struct Doctor {
+    /// Write rows that are not what their histories say again from the histories. Needs the folder for itself; the log is
+    /// never changed.
+    #[arg(long)]
+    pub repair: bool,
+}
 
 #[derive(Debug)]
 struct Finding {
@@ -65,6 +76,9 @@ impl Doctor {
     /// Runs the command.
     pub(crate) async fn run(self, global: &Global) -> Result<()> {
         let data = global.data_folder();
+        if global.data.is_some() || self.repair {
+            return check::run(&data, self.repair, global.output).await;
+        }
         let mut findings = vec![
             finding("consort", State::Ok, env!("CARGO_PKG_VERSION"), ""),
             data_folder(&data),

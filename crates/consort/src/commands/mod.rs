@@ -3,9 +3,11 @@
 pub(crate) mod agents;
 pub(crate) mod apply;
 pub(crate) mod ask;
+pub(crate) mod check;
 pub(crate) mod decisions;
 pub(crate) mod doctor;
 pub(crate) mod events;
+pub(crate) mod keep;
 pub(crate) mod letters;
 pub(crate) mod projects;
 pub(crate) mod run;

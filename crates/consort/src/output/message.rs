@@ -20,6 +20,9 @@ macro_rules! named {
 }
 
 named! {
+    consort_proto::admin::PruneRunsResponse = "consort.admin.v1.PruneRunsResponse",
+    consort_proto::admin::ListArchivesResponse = "consort.admin.v1.ListArchivesResponse",
+    consort_proto::admin::ImportRunsResponse = "consort.admin.v1.ImportRunsResponse",
     consort_proto::event::RequeueDeadLettersResponse = "consort.event.v1.RequeueDeadLettersResponse",
     consort_proto::event::ListGroupsResponse = "consort.event.v1.ListGroupsResponse",
     consort_proto::event::ListEventTypesResponse = "consort.event.v1.ListEventTypesResponse",

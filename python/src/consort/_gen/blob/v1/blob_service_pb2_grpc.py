@@ -27,6 +27,9 @@ if _version_not_supported:
 
 class BlobServiceStub:
     """Stores bytes once by their SHA-256 and gives them back.
+
+    A blob that nothing refers to stays for at least 24 hours after it was uploaded, or uploaded again; after that
+    AdminService.PruneRuns may delete it.
     """
 
     def __init__(self, channel):
@@ -49,6 +52,9 @@ class BlobServiceStub:
 
 class BlobServiceServicer:
     """Stores bytes once by their SHA-256 and gives them back.
+
+    A blob that nothing refers to stays for at least 24 hours after it was uploaded, or uploaded again; after that
+    AdminService.PruneRuns may delete it.
     """
 
     def Upload(self, request_iterator, context):
@@ -92,6 +98,9 @@ def add_BlobServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class BlobService:
     """Stores bytes once by their SHA-256 and gives them back.
+
+    A blob that nothing refers to stays for at least 24 hours after it was uploaded, or uploaded again; after that
+    AdminService.PruneRuns may delete it.
     """
 
     @staticmethod

@@ -154,7 +154,7 @@ async fn what_somebody_has_still_to_see_stays() {
     for (mark, bury) in
         [(group(first, "[]"), false), (group(1_000, &format!("[[{first},0]]")), false), (group(1_000, "[]"), true)]
     {
-        all.set_marks(&[mark.clone()]).await.unwrap();
+        all.set_marks(std::slice::from_ref(&mark)).await.unwrap();
         if bury {
             all.bury(std::slice::from_ref(&letter)).await.unwrap();
         }

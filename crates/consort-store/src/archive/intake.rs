@@ -249,16 +249,14 @@ async fn add<'a>(
 ) -> Result<(), KeepError> {
     let run = coming.run;
     let unfit = |why: String| KeepError::Damaged(format!("run {run} of the archive: {why}"));
-    match &mut coming.fold {
-        Some(fold) => fold.add(&record).map_err(|why| unfit(why.to_string()))?,
-        None => {
-            let definition = folds.definition(run, &record).await.map_err(|why| match why.into_store() {
-                Ok(store) => KeepError::from(store),
-                Err(why) => unfit(why),
-            })?;
-            let fold = Fold::begin(run, definition, &record).map_err(|why| unfit(why.to_string()))?;
-            coming.fold = Some(fold);
-        }
+    if let Some(fold) = &mut coming.fold {
+        fold.add(&record).map_err(|why| unfit(why.to_string()))?;
+    } else {
+        let definition = folds.definition(run, &record).await.map_err(|why| match why.into_store() {
+            Ok(store) => KeepError::from(store),
+            Err(why) => unfit(why),
+        })?;
+        coming.fold = Some(Fold::begin(run, definition, &record).map_err(|why| unfit(why.to_string()))?);
     }
     if coming.rows.len() >= STEP {
         let rows = std::mem::take(&mut coming.rows);

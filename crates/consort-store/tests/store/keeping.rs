@@ -71,6 +71,15 @@ impl Life {
         self
     }
 
+    /// Tells it something, which is one more row.
+    async fn signal(&mut self, store: &dyn Store, now: Millis) {
+        let command = Command::Signal { signal: "s".into(), payload: Data::null() };
+        let (blobs, workflows) = (HashMap::new(), HashMap::new());
+        let cx = Context { now, chance: 0.5, blobs: &blobs, workflows: &workflows };
+        let transition = self.run.decide(command, &cx).unwrap();
+        self.write(store, transition, now, false).await;
+    }
+
     async fn write(&mut self, store: &dyn Store, transition: Transition, at: Millis, begins: bool) {
         let body = serde_json::to_vec(&transition.entries).unwrap();
         let count = transition.entries.len() as u32;
@@ -155,7 +164,7 @@ async fn leaves_and_comes_back(store: Arc<dyn Both>) {
         ..runs(&[1, 2])
     };
     let archive = store.archive(&selection).await.unwrap();
-    assert_eq!(store.archives().await.unwrap(), [archive.clone()]);
+    assert_eq!(store.archives().await.unwrap(), std::slice::from_ref(&archive));
     assert_eq!(shown(&*store, run_id(1)).await, one, "an archive changes nothing");
     store.remove(&selection).await.unwrap();
     store.remove(&selection).await.unwrap();
@@ -196,6 +205,35 @@ async fn what_leaves_comes_back_in_memory() {
     assert!(store.integrity().await.unwrap().is_sound());
 }
 
+#[tokio::test]
+async fn a_long_run_leaves_in_steps_and_comes_back() {
+    let (store, _folder) = disk().await;
+    let mut long = Life::begin(&*store, 1, Data::null()).await;
+    for now in 0..600 {
+        long.signal(&*store, 2_000 + now).await;
+        if now % 100 == 0 {
+            append(&*store, vec![LogRow::Published(published("default", now as u64))]).await.unwrap();
+        }
+    }
+    long.end(&*store, 9_000).await;
+    Life::begin(&*store, 2, Data::null()).await;
+    let whole = |rows: &[(u64, Record)]| rows.len() == 602;
+    let before = store.rows_of(run_id(1), 0, 999).await.unwrap();
+    assert!(whole(&before));
+    let archive = store.archive(&runs(&[1])).await.unwrap();
+    store.remove(&runs(&[1])).await.unwrap();
+    assert!(store.rows_of(run_id(1), 0, 999).await.unwrap().is_empty());
+    assert_eq!(store.erased(1, 608).await.unwrap(), 602);
+    assert!(!store.is_leaving(run_id(1)).await.unwrap());
+    assert!(store.examine(&mut |_| {}).await.unwrap().is_sound());
+    let bytes = bytes_of(&*store, &archive).await;
+    assert_eq!(import(store.clone(), &bytes).await.unwrap().rows, 602);
+    assert_eq!(store.rows_of(run_id(1), 0, 999).await.unwrap(), before);
+    assert!(!store.is_leaving(run_id(1)).await.unwrap());
+    let report = store.examine(&mut |_| {}).await.unwrap();
+    assert!(report.is_sound(), "{report:?}");
+}
+
 /// Changes the text of an archive.
 fn edited(bytes: &[u8], edit: impl Fn(Vec<String>) -> Vec<String>) -> Vec<u8> {
     let mut text = String::new();
@@ -216,7 +254,7 @@ async fn an_archive_that_is_not_as_it_was_is_refused() {
     let drop_line = |number: usize| {
         edited(&bytes, |lines| lines.into_iter().enumerate().filter(|(n, _)| *n != number).map(|(_, l)| l).collect())
     };
-    let last = edited(&bytes, |lines| lines).iter().filter(|b| **b == b'\n').count() - 1;
+    let last = edited(&bytes, |lines| lines).split(|b| *b == b'\n').count() - 2;
     let other =
         |from: &str, to: &str| edited(&bytes, |lines| lines.iter().map(|line| line.replace(from, to)).collect());
     for (what, wrong, says) in [
@@ -424,8 +462,9 @@ async fn all(mut parts: Box<dyn Parts>) -> Vec<u8> {
 #[tokio::test]
 async fn a_backup_comes_back_and_a_damaged_one_does_not() {
     let (store, folder) = disk().await;
-    let large = BlobRef::of(&[7; 100_000], "text/csv");
-    store.put(&large, &[7; 100_000]).await.unwrap();
+    let bytes = vec![7; 100_000];
+    let large = BlobRef::of(&bytes, "text/csv");
+    store.put(&large, &bytes).await.unwrap();
     Life::begin(&*store, 1, Data::null()).await.end(&*store, 2_000).await;
     let begun = store.backup().await.unwrap();
     assert!(matches!(store.backup().await, Err(KeepError::Refused(_))), "one at a time");

@@ -226,7 +226,7 @@ impl Client {
                 Some(Ok(view)) if view.state.is_over() => return view,
                 Some(Err(error)) if error.kind == Kind::NotFound => {
                     self.world.problem(format!("run {run} was acknowledged and is not found"));
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
                 _ => tokio::time::sleep(PAUSE).await,
             }

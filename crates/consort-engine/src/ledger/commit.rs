@@ -270,7 +270,9 @@ impl Ledger {
             }
         }
         let retry_later = conflict.is_none();
-        self.later.clear();
+        if conflict.is_some() {
+            self.later.clear();
+        }
         self.cancels.clear();
         self.told.clear();
         self.fetches.clear();
@@ -311,7 +313,11 @@ impl Ledger {
                 let first_position = self.position + 1;
                 self.position += written.len() as u64;
                 self.unsure = false;
+                let later = std::mem::take(&mut self.later);
                 if !written.is_empty() {
+                    for message in later {
+                        let _ = self.own.send(message);
+                    }
                     self.triggers.committed(first_position, &written);
                     self.news.committed(first_position, Arc::from(written));
                 }

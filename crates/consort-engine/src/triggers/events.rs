@@ -254,12 +254,12 @@ impl Loop {
 
     /// Saves how far the loop is, if that changed.
     async fn save(&mut self) {
+        if self.behind {
+            // What was interrupted may have been written, with a place that this one must not set back.
+            return;
+        }
         let seen = self.feed.seen.load(Ordering::Acquire);
-        if !self.behind
-            && self.feed.rows.is_empty()
-            && !self.feed.lagged.load(Ordering::Acquire)
-            && self.position >= self.end
-        {
+        if self.feed.rows.is_empty() && !self.feed.lagged.load(Ordering::Acquire) && self.position >= self.end {
             self.position = self.position.max(seen);
         }
         if self.position == self.saved {

@@ -14,7 +14,6 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 
 #[tokio::main]
-#[allow(clippy::panic)] // a panic is what it is told to do
 async fn main() -> Result<(), String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [id, seed, max_ms] = &arguments[..] else { return Err("use: consort-test-worker ID SEED MAX_MS".into()) };
@@ -31,6 +30,8 @@ async fn main() -> Result<(), String> {
             }
         }
     };
+    // What the SDK says of lost leases and refused answers is for tests to read.
+    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
     println!("ready");
     Worker::new(id)
         .slots(16)
@@ -62,6 +63,7 @@ fn at_second_try(task: &Task) -> Result<Value, TaskError> {
 }
 
 /// What becomes of `n` is in the case: it panics, hangs, is huge, ends the process, or takes all its memory.
+#[allow(clippy::panic)] // it is told to
 async fn poison(task: Task) -> Result<Value, TaskError> {
     let input: Value = task.input()?;
     match input["case"].as_str().unwrap_or_default() {

@@ -122,7 +122,9 @@ pub(super) fn check_facts(run: RunId, history: &History, report: &mut Report) {
 fn run_fact(fact: &Fact, steps: &mut BTreeMap<StepKey, Step>) {
     match fact {
         Fact::RunCancelled { .. } | Fact::RunFailed { .. } | Fact::RunCompensating { .. } => {
-            steps.values_mut().for_each(|step| step.lease = None)
+            for step in steps.values_mut() {
+                step.lease = None;
+            }
         }
         // What failed gets a new life; what is done stays.
         Fact::RunRetried { steps: again } => {

@@ -20,7 +20,7 @@ use super::open::{CHECKPOINT_PAGES, PATIENCE, WAL_LIMIT_BYTES, WRITER_CACHE};
 const QUEUE: usize = 64;
 
 /// Prepared statements that the connection keeps: all there are.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 96;
 
 /// Why a transaction was rolled back.
 pub(super) enum Refused {

@@ -58,6 +58,7 @@ pub struct Batch {
     /// Values that became blobs; written before the rest.
     pub blobs: Vec<(BlobRef, Vec<u8>)>,
     /// Runs that must be looked at again soon (a child is over), with the time to set if it is earlier than what is there.
+    /// A run that is over stays as it is.
     pub wake: Vec<(RunId, Millis)>,
     /// Projects that begin. An id that is taken in its namespace is a [`Conflict`].
     pub new_projects: Vec<ProjectRow>,

@@ -63,7 +63,8 @@ impl Engine {
         };
         let floor = Floor::find(store, keep).await?;
         let (active, pruned) = (HashMap::new(), Pruned::default());
-        let mut pruning = Pruning { engine: self, store, keep, policy, dry_run, floor, now: self.now(), active, pruned };
+        let mut pruning =
+            Pruning { engine: self, store, keep, policy, dry_run, floor, now: self.now(), active, pruned };
         match &policy.namespace {
             _ if policy.older_than.is_none() && policy.keep_last == 0 => {}
             Some(namespace) => pruning.runs(namespace.clone()).await?,

@@ -11,7 +11,7 @@ use consort_core::{Error, Kind};
 use tokio::sync::oneshot;
 
 use super::messages::{AckDue, Back, Message, To};
-use super::runs::{unavailable, wake_at};
+use super::runs::unavailable;
 use super::{Hot, Ledger, MAX_PARKED, context};
 use crate::dispatcher::{Name, Ready};
 use crate::environment::beside;
@@ -199,7 +199,7 @@ impl Ledger {
                 self.dispatcher.adopt(worker, &lease.session, lease.token, agent, &ready, self.now);
             }
         }
-        let wake = wake_at(&run);
+        let wake = run.wake_at();
         let stored = Some((run.state(), wake));
         self.hot.insert(id, Hot { hash, snapshot, stored, ..Hot::new(run) });
         for (step, child, outcome) in outcomes {

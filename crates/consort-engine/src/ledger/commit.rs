@@ -10,7 +10,7 @@ use consort_core::ports::{Batch, Conflict, LogRow, ProjectState, RunUpdate, Snap
 use tokio::sync::oneshot;
 
 use super::messages::{AckDue, Outcome, Reply, ReplyTo, To};
-use super::runs::{unavailable, wake_at};
+use super::runs::unavailable;
 use super::view::view;
 use super::{COMMIT_RETRY, Hot, Ledger};
 use crate::environment::{FailPoint, pass};
@@ -360,7 +360,7 @@ fn seal_run(hot: &mut Hot, batch: &mut Batch) {
         sequence += u64::from(count);
     }
     batch.log.extend(std::mem::take(&mut hot.published).into_iter().map(LogRow::Published));
-    let (state, wake_at) = (run.state(), wake_at(run));
+    let (state, wake_at) = (run.state(), run.wake_at());
     match hot.stored {
         None => batch.created.push(run.row()),
         // A run that failed, was retried and failed again within one batch is where it was, with another end and error.

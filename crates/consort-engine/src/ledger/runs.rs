@@ -36,10 +36,14 @@ impl Ledger {
                     // Workers say it once; a commit that fails must not forget it.
                     ledger.redo.push(Message::Do(*run, command.clone()));
                 }
-                if let Message::Do(run, command) = message
-                    && let Some(command) = ledger.verified(run, command)
-                {
-                    ledger.quietly(run, command);
+                if let Message::Do(run, command) = message {
+                    let looked_at = matches!(command, Command::Tick);
+                    if let Some(command) = ledger.verified(run, command) {
+                        ledger.quietly(run, command);
+                    }
+                    if looked_at {
+                        ledger.mend_wake(run);
+                    }
                 }
             }),
             Message::Verified(run, command) => self.on_run(run, Message::Verified(run, command), |ledger, message| {
@@ -220,6 +224,17 @@ impl Ledger {
             && error.kind == Kind::Internal
         {
             tracing::error!(run = %id, %error, "a run is stuck; its history stands, please report this");
+        }
+    }
+
+    /// Who is looked at early and sleeps on was listed with a time that has lost its reason (a child that was waited for no
+    /// more, say): its row is written anew.
+    fn mend_wake(&mut self, id: RunId) {
+        let Some(hot) = self.hot.get_mut(&id) else { return };
+        let horizon = self.now + super::HORIZON.as_millis() as i64;
+        if !hot.touched && hot.stored.is_some() && hot.run.wake_at().is_none_or(|wake| wake > horizon) {
+            hot.stored = Some((hot.run.state(), Some(i64::MIN)));
+            self.touch(id);
         }
     }
 
@@ -442,11 +457,6 @@ impl Ledger {
             }
         }
     }
-}
-
-/// When the engine must next look at a run, as the store keeps it.
-pub(super) fn wake_at(run: &Run) -> Option<consort_core::ids::Millis> {
-    run.wake_at()
 }
 
 pub(super) fn unavailable(error: &consort_core::ports::StoreError) -> Error {

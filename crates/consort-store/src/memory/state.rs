@@ -76,7 +76,7 @@ impl State {
             self.wake_at(update.id, update.wake_at);
         }
         for (id, at) in &batch.wake {
-            let Some(run) = self.runs.get(id) else { continue };
+            let Some(run) = self.runs.get(id).filter(|run| run.ended_at.is_none()) else { continue };
             let earlier = run.wake_at.map_or(*at, |known| known.min(*at));
             self.wake_at(*id, Some(earlier));
         }

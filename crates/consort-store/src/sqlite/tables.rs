@@ -36,7 +36,9 @@ pub(super) fn write(connection: &Connection, batch: &Batch) -> Written {
     let wake = |update: &mut CachedStatement<'_>, (run, at): &(consort_core::RunId, i64)| {
         update.execute(params![run.0.as_bytes().as_slice(), at]).map(drop)
     };
-    all(&batch.wake, wake, || to("UPDATE runs SET wake_at = ?2 WHERE id = ?1 AND (wake_at IS NULL OR wake_at > ?2)"))?;
+    all(&batch.wake, wake, || {
+        to("UPDATE runs SET wake_at = ?2 WHERE id = ?1 AND ended_at IS NULL AND (wake_at IS NULL OR wake_at > ?2)")
+    })?;
     all(&batch.snapshots, add_snapshot, || {
         to("INSERT OR REPLACE INTO snapshots (run, sequence, hash, body) VALUES (?1, ?2, ?3, ?4)")
     })?;

@@ -99,8 +99,9 @@ impl SqliteStore {
             .disable_statement_logging();
 
         refuse_newer(folder, options.clone().read_only(true)).await?;
-        // Sets the mode of the file, and goes: the writer has a connection of its own.
-        let migrating = options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+        // Sets the mode of the file, and goes: the writer has a connection of its own. Nothing depends on a single migration before
+        // the writer has settled, which makes all of them durable at once.
+        let migrating = options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Normal);
         let mut connection = migrating.connect().await.map_err(|e| database(failed(e)))?;
         let migrated = migrator().run_direct(None, &mut connection, false).await;
         migrated.map_err(|e| database(StoreError::Corrupt(format!("a migration failed: {e}"))))?;

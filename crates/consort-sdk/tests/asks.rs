@@ -1,5 +1,5 @@
 //! Requests between agents, against a mesh that the tests play.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod mesh;
 

@@ -217,14 +217,12 @@ impl Desk {
     }
 
     fn take(&mut self) -> Result<Connection, StoreError> {
-        match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => {
-                let connection = open(&self.path).map_err(Refused::from)?;
-                settle(&connection)?;
-                Ok(connection)
-            }
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
         }
+        let connection = open(&self.path).map_err(Refused::from)?;
+        settle(&connection)?;
+        Ok(connection)
     }
 }
 

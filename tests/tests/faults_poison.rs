@@ -118,7 +118,13 @@ async fn poison_costs_itself_and_nothing_else() {
         let messages = &failures[poison];
         assert_eq!(messages.len(), count, "{poison}");
         // What shares a worker with a task that ends it may be counted as ending it too.
-        let clear = |message: &&String| message.contains(why) || message.contains("workers died") && poison == "hang";
+        // On a busy machine a task's time is up before it has taken all its worker's memory.
+        let instead = match poison {
+            "hang" => "workers died",
+            "memory" => "timeout of 1s",
+            _ => why,
+        };
+        let clear = |message: &&String| message.contains(why) || message.contains(instead);
         let unclear: Vec<_> = messages.iter().filter(|message| !clear(message)).collect();
         assert!(unclear.is_empty(), "{poison} should say `{why}`: {unclear:?}");
     }

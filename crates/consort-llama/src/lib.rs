@@ -14,6 +14,7 @@ mod constrain;
 mod decode;
 mod engine;
 mod gguf;
+mod kernels;
 mod load;
 mod machine;
 mod options;
@@ -23,6 +24,7 @@ mod sample;
 mod vocab;
 
 pub use engine::Llama;
+pub use kernels::Kernels;
 pub use load::trial_main;
 pub use machine::check_cpu;
 pub use options::{AdapterOptions, Kv, ModelOptions, Options, Pooling};

@@ -2,27 +2,28 @@
 
 use consort_core::Error;
 
-/// Whether this CPU can run what was compiled.
-///
-/// llama.cpp is compiled for AVX2 unless the build's environment says otherwise (`.cargo/config.toml`). An older CPU would end the
-/// process with an illegal instruction at the first token.
+/// Whether this CPU can run what llama.cpp itself was compiled for; a lesser one would end the process with an illegal instruction at
+/// the first token. That is any x86-64 CPU since 2009 unless the build's environment asks for more (`.cargo/config.toml`).
 pub fn check_cpu() -> Result<(), Error> {
     #[cfg(target_arch = "x86_64")]
     {
-        let off = |setting: Option<&str>| setting.is_some_and(|value| value.eq_ignore_ascii_case("off"));
+        let on = |setting: Option<&str>| setting.is_some_and(|value| value.eq_ignore_ascii_case("on"));
+        let sse = !option_env!("GGML_SSE42").is_some_and(|value| value.eq_ignore_ascii_case("off"));
         let wanted = [
-            ("avx", std::is_x86_feature_detected!("avx"), off(option_env!("GGML_AVX"))),
-            ("avx2", std::is_x86_feature_detected!("avx2"), off(option_env!("GGML_AVX2"))),
-            ("fma", std::is_x86_feature_detected!("fma"), off(option_env!("GGML_FMA"))),
-            ("bmi2", std::is_x86_feature_detected!("bmi2"), off(option_env!("GGML_BMI2"))),
-            ("f16c", std::is_x86_feature_detected!("f16c"), off(option_env!("GGML_F16C"))),
+            ("sse4.2", std::is_x86_feature_detected!("sse4.2"), sse),
+            ("avx", std::is_x86_feature_detected!("avx"), on(option_env!("GGML_AVX"))),
+            ("avx2", std::is_x86_feature_detected!("avx2"), on(option_env!("GGML_AVX2"))),
+            ("fma", std::is_x86_feature_detected!("fma"), on(option_env!("GGML_FMA"))),
+            ("bmi2", std::is_x86_feature_detected!("bmi2"), on(option_env!("GGML_BMI2"))),
+            ("f16c", std::is_x86_feature_detected!("f16c"), on(option_env!("GGML_F16C"))),
         ];
-        let missing: Vec<&str> = wanted.iter().filter(|(_, has, off)| !has && !off).map(|(name, ..)| *name).collect();
+        let missing: Vec<&str> =
+            wanted.iter().filter(|(_, has, needed)| !has && *needed).map(|(name, ..)| *name).collect();
         if !missing.is_empty() {
             return Err(Error::precondition(
                 "CPU_TOO_OLD",
                 format!(
-                    "local models need a CPU with {}; build with GGML_AVX=OFF GGML_AVX2=OFF GGML_FMA=OFF GGML_BMI2=OFF GGML_F16C=OFF in the environment for this one",
+                    "this build's local models need a CPU with {}; build without the GGML variables that ask for it",
                     missing.join(", ")
                 ),
             ));

@@ -16,25 +16,17 @@ use crate::options::ModelOptions;
 pub(crate) struct Source {
     pub path: PathBuf,
     pub facts: Facts,
-    /// It comes with the binary, so it needs no trial.
-    pub trusted: bool,
 }
 
 /// Finds a model's file; writes an embedded one first, because llama.cpp maps files into memory.
 pub(crate) fn find(options: &ModelOptions, folder: &Path) -> Result<Source, Error> {
-    let (path, trusted) = match options.embedded {
-        Some(bytes) => {
-            let written = write_embedded(&options.id, bytes, folder);
-            (
-                written
-                    .map_err(|error| bad_file(&options.id, folder, format!("it cannot be written there: {error}")))?,
-                true,
-            )
-        }
-        None => (options.path.clone(), false),
+    let path = match options.embedded {
+        Some(bytes) => write_embedded(&options.id, bytes, folder)
+            .map_err(|error| bad_file(&options.id, folder, format!("it cannot be written there: {error}")))?,
+        None => options.path.clone(),
     };
     let facts = inspect(&path).map_err(|said| bad_file(&options.id, &path, said))?;
-    Ok(Source { path, facts, trusted })
+    Ok(Source { path, facts })
 }
 
 fn write_embedded(id: &str, bytes: &[u8], folder: &Path) -> std::io::Result<PathBuf> {

@@ -8,8 +8,13 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-/// Verdicts hold for the llama.cpp that gave them.
-const ENGINE: &str = "llama-cpp-sys-2 0.1.161";
+use crate::kernels::Kernels;
+
+/// Verdicts hold for the llama.cpp that gave them, and for its kernels.
+fn engine() -> String {
+    format!("llama-cpp-sys-2 0.1.161 {}", Kernels::best().name())
+}
+
 /// Files that are remembered.
 const LIMIT: usize = 1000;
 
@@ -46,7 +51,7 @@ impl Known {
 
     /// Whether llama.cpp has loaded the file since it changed.
     pub(crate) fn is_good(&self, path: &Path) -> bool {
-        self.entry(path).is_some_and(|entry| entry.good_for == ENGINE)
+        self.entry(path).is_some_and(|entry| entry.good_for == engine())
     }
 
     pub(crate) fn remember_digest(&self, path: &Path, digest: &str) {
@@ -54,7 +59,7 @@ impl Known {
     }
 
     pub(crate) fn remember_good(&self, path: &Path) {
-        self.change(path, |entry| ENGINE.clone_into(&mut entry.good_for));
+        self.change(path, |entry| entry.good_for = engine());
     }
 
     fn entry(&self, path: &Path) -> Option<Entry> {

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use consort_core::Error;
@@ -16,6 +16,7 @@ use llama_cpp_2::token::LlamaToken;
 use super::{Known, Source, bad_file};
 use crate::backend::backend;
 use crate::gguf::inspect;
+use crate::kernels::{self, Kernels};
 use crate::machine::check_cpu;
 use crate::vocab::Vocabulary;
 
@@ -58,21 +59,61 @@ fn trial(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Has a child try the file, unless one did before.
+/// Has a child try the file, unless one did before. A child that dies of an instruction that the CPU announced and does not have is
+/// followed by one with lesser kernels, which the process then keeps to.
 pub(crate) fn ensure_good(id: &str, source: &Source, command: &[String], known: &Known) -> Result<(), Error> {
-    let Some((program, arguments)) = command.split_first().filter(|_| !source.trusted && !known.is_good(&source.path))
-    else {
+    let Some((program, arguments)) = command.split_first().filter(|_| !known.is_good(&source.path)) else {
         return Ok(());
     };
-    let bad = |said: String| bad_file(id, &source.path, said);
-    let mut child = Command::new(program)
-        .args(arguments)
-        .arg(&source.path)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| bad(format!("`{program}`, which should try it, does not start: {error}")))?;
+    let mut command = Command::new(program);
+    command.args(arguments).arg(&source.path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // Half a minute, and as long as a slow disk takes.
+    let patience = Duration::from_secs(30 + source.facts.weights / (50 << 20));
+    let mut kernels = Kernels::best();
+    loop {
+        let ended = attempt(command.env(kernels::VARIABLE, kernels.name()), patience);
+        let said = match ended.map_err(|error| format!("`{program}`, which should try it, does not start: {error}")) {
+            Ok((Some(status), _)) if status.success() => {
+                kernels.hold_down();
+                known.remember_good(&source.path);
+                return Ok(());
+            }
+            Ok((Some(status), _)) if illegal_instruction(status) && kernels.lower().is_some() => {
+                let lower = kernels.lower().unwrap_or(Kernels::Baseline);
+                tracing::warn!(
+                    from = kernels.name(),
+                    to = lower.name(),
+                    "this CPU announces instructions that it does not have; set {}={} to start with what it has",
+                    kernels::VARIABLE,
+                    lower.name()
+                );
+                kernels = lower;
+                continue;
+            }
+            Ok((None, _)) => format!("a trial did not load it within {} s", patience.as_secs()),
+            Ok((Some(status), last)) if last.is_empty() => format!("a trial of it ended with {status}"),
+            Ok((Some(status), last)) => format!("a trial of it ended with {status}: {last}"),
+            Err(said) => said,
+        };
+        return Err(bad_file(id, &source.path, said));
+    }
+}
+
+#[cfg(unix)]
+fn illegal_instruction(status: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt as _;
+    // SIGILL, on every Unix.
+    status.signal() == Some(4)
+}
+
+#[cfg(not(unix))]
+fn illegal_instruction(_: ExitStatus) -> bool {
+    false
+}
+
+/// Runs a child; how it ended, or nothing if it had to be killed, and its last words.
+fn attempt(command: &mut Command, patience: Duration) -> std::io::Result<(Option<ExitStatus>, String)> {
+    let mut child = command.spawn()?;
     let words = child.stderr.take();
     let listener = std::thread::spawn(move || {
         let mut said = Vec::new();
@@ -83,8 +124,6 @@ pub(crate) fn ensure_good(id: &str, source: &Source, command: &[String], known: 
         }
         String::from_utf8_lossy(&said).into_owned()
     });
-    // Half a minute, and as long as a slow disk takes.
-    let patience = Duration::from_secs(30 + source.facts.weights / (50 << 20));
     let begun = Instant::now();
     let status = loop {
         match child.try_wait() {
@@ -98,15 +137,6 @@ pub(crate) fn ensure_good(id: &str, source: &Source, command: &[String], known: 
         }
     };
     let said = listener.join().unwrap_or_default();
-    let last: String =
-        said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().chars().take(300).collect();
-    match status {
-        None => Err(bad(format!("a trial did not load it within {} s", patience.as_secs()))),
-        Some(status) if status.success() => {
-            known.remember_good(&source.path);
-            Ok(())
-        }
-        Some(status) if last.is_empty() => Err(bad(format!("a trial of it ended with {status}"))),
-        Some(status) => Err(bad(format!("a trial of it ended with {status}: {last}"))),
-    }
+    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().chars().take(300).collect();
+    Ok((status, last))
 }

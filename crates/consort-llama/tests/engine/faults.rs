@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use consort_core::model::{LocalModels, ModelState, Provider};
 use consort_core::{Error, Kind};
-use consort_llama::{Llama, ModelOptions, Options, trial_main};
+use consort_llama::{Kernels, Llama, ModelOptions, Options, trial_main};
 
 use crate::common::{answer, ask, options, tiny};
 
@@ -96,6 +97,47 @@ async fn a_child_that_dies_says_so() {
     let options = Options { models: vec![options()], folder: folder.path().to_owned(), trial, ..Options::default() };
     let error = load(&Llama::new(options).unwrap()).await.unwrap_err();
     assert!(error.message.contains("signal") && error.message.contains("it is broken"), "{}", error.message);
+}
+
+/// Not a test of its own: a process whose CPU is said to have less than it announces, when the test below starts it.
+#[tokio::test]
+async fn lesser_kernels_child() {
+    let Some(folder) = std::env::var_os("LESSER_KERNELS").map(PathBuf::from) else { return };
+    let script = "echo $CONSORT_KERNELS >> tried; test $CONSORT_KERNELS = baseline || kill -ILL $$";
+    let trial = ["sh", "-c", &format!("cd {}; {script}", folder.display())].map(str::to_owned).to_vec();
+    let options = Options { models: vec![options()], folder, trial, ..Options::default() };
+    let llama = Llama::new(options).unwrap();
+    load(&llama).await.unwrap();
+    assert_eq!(Kernels::best(), Kernels::Baseline);
+    assert!(!answer(&llama, ask("Repeat: rabo")).await.unwrap().text().is_empty());
+}
+
+#[test]
+fn a_cpu_that_announces_more_than_it_has_gets_lesser_kernels() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "faults::lesser_kernels_child"])
+        .env("LESSER_KERNELS", folder.path())
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    let tried = fs::read_to_string(folder.path().join("tried")).unwrap();
+    let all = ["avx512", "avx2", "baseline"];
+    let from = all.iter().position(|name| *name == Kernels::best().name()).unwrap();
+    assert_eq!(tried.lines().collect::<Vec<_>>(), all[from..]);
+}
+
+#[test]
+fn every_set_of_kernels_that_runs_here_loads_and_decodes() {
+    for kernels in ["baseline", "avx2", "avx512"] {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "faults::trial_child", "--nocapture"])
+            .arg(tiny())
+            .env("CONSORT_KERNELS", kernels)
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{kernels}: {}", String::from_utf8_lossy(&child.stderr));
+    }
 }
 
 #[tokio::test]

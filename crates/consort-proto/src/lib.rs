@@ -66,6 +66,14 @@ pub mod consort {
             tonic::include_proto!("consort.orchestrator.v1");
         }
     }
+    /// Operations of plugins.
+    pub mod plugin {
+        /// Version 1.
+        pub mod v1 {
+            #![allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::large_enum_variant)]
+            tonic::include_proto!("consort.plugin.v1");
+        }
+    }
     /// Pieces of work that many runs belong to.
     pub mod project {
         /// Version 1.
@@ -100,5 +108,6 @@ pub use consort::decision::v1 as decision;
 pub use consort::event::v1 as event;
 pub use consort::inference::v1 as inference;
 pub use consort::orchestrator::v1 as orchestrator;
+pub use consort::plugin::v1 as plugin;
 pub use consort::project::v1 as project;
 pub use consort::signal::v1 as signal;

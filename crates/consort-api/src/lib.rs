@@ -27,6 +27,7 @@ mod limits;
 mod names;
 mod orchestrator;
 mod paging;
+mod plugin;
 mod project;
 mod replay;
 mod request;

@@ -13,6 +13,7 @@ use consort_proto::decision::decision_service_server::{self, DecisionServiceServ
 use consort_proto::event::event_service_server::{self, EventServiceServer};
 use consort_proto::inference::inference_service_server::{self, InferenceServiceServer};
 use consort_proto::orchestrator::orchestrator_service_server::{self, OrchestratorServiceServer};
+use consort_proto::plugin::plugin_registry_service_server::{self, PluginRegistryServiceServer};
 use consort_proto::project::project_service_server::{self, ProjectServiceServer};
 use consort_proto::signal::signal_service_server::{self, SignalServiceServer};
 use futures::FutureExt as _;
@@ -26,10 +27,10 @@ use tonic_health::server::HealthService;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
-use crate::{Context, admin, agent, blob, decision, event, inference, orchestrator, project, signal, worker};
+use crate::{Context, admin, agent, blob, decision, event, inference, orchestrator, plugin, project, signal, worker};
 
 /// The services of `proto/`, by their full names.
-pub(crate) const SERVICES: [&str; 10] = [
+pub(crate) const SERVICES: [&str; 11] = [
     orchestrator_service_server::SERVICE_NAME,
     agent_service_server::SERVICE_NAME,
     worker_service_server::SERVICE_NAME,
@@ -40,6 +41,7 @@ pub(crate) const SERVICES: [&str; 10] = [
     signal_service_server::SERVICE_NAME,
     admin_service_server::SERVICE_NAME,
     inference_service_server::SERVICE_NAME,
+    plugin_registry_service_server::SERVICE_NAME,
 ];
 
 /// How a call behaves in time.
@@ -62,6 +64,10 @@ pub(crate) fn manner(path: &str) -> Manner {
         | "/consort.agent.v1.WorkerService/LeaseTasks"
         | "/consort.inference.v1.InferenceService/GenerateOnce"
         | "/consort.inference.v1.InferenceService/Embed"
+        | "/consort.plugin.v1.PluginRegistryService/InstallPlugin"
+        | "/consort.plugin.v1.PluginRegistryService/UninstallPlugin"
+        | "/consort.plugin.v1.PluginRegistryService/ReloadPlugin"
+        | "/consort.plugin.v1.PluginRegistryService/InvokeOperationOnce"
         | "/consort.admin.v1.AdminService/PruneRuns" => Manner::Waits,
         "/consort.agent.v1.WorkerService/Connect"
         | "/consort.agent.v1.AgentService/WatchAgent"
@@ -72,6 +78,7 @@ pub(crate) fn manner(path: &str) -> Manner {
         | "/consort.blob.v1.BlobService/Download"
         | "/consort.inference.v1.InferenceService/Generate"
         | "/consort.inference.v1.InferenceService/LoadModel"
+        | "/consort.plugin.v1.PluginRegistryService/InvokeOperation"
         | "/consort.admin.v1.AdminService/CreateBackup"
         | "/consort.admin.v1.AdminService/DownloadArchive"
         | "/consort.admin.v1.AdminService/ImportRuns"
@@ -100,6 +107,7 @@ struct Services {
     signal: SignalServiceServer<signal::Signals>,
     admin: AdminServiceServer<admin::Admin>,
     inference: InferenceServiceServer<inference::Inference>,
+    plugin: PluginRegistryServiceServer<plugin::Registry>,
     health: HealthServer<HealthService>,
     reflection: Boxed,
     reflection_alpha: Boxed,
@@ -128,6 +136,7 @@ impl Routes {
             signal: sized!(SignalServiceServer, signal::Signals(context.clone())),
             admin: sized!(AdminServiceServer, admin::Admin(context.clone())),
             inference: sized!(InferenceServiceServer, inference::Inference(context.clone())),
+            plugin: sized!(PluginRegistryServiceServer, plugin::Registry(context.clone())),
             health: HealthServer::new(health),
             reflection: BoxCloneSyncService::new(described().build_v1()?),
             reflection_alpha: BoxCloneSyncService::new(described().build_v1alpha()?),
@@ -164,6 +173,7 @@ impl Service<Request<Body>> for Routes {
             signal_service_server::SERVICE_NAME => services.signal.clone().call(request),
             admin_service_server::SERVICE_NAME => services.admin.clone().call(request),
             inference_service_server::SERVICE_NAME => services.inference.clone().call(request),
+            plugin_registry_service_server::SERVICE_NAME => services.plugin.clone().call(request),
             HealthServer::<HealthService>::NAME => services.health.clone().call(request),
             "grpc.reflection.v1.ServerReflection" => services.reflection.clone().oneshot(request).boxed(),
             "grpc.reflection.v1alpha.ServerReflection" => services.reflection_alpha.clone().oneshot(request).boxed(),
@@ -190,6 +200,10 @@ mod tests {
         for file in &files.file {
             for service in &file.service {
                 let name = format!("{}.{}", file.package(), service.name());
+                // Plugins serve the one, and the mesh the other to them alone.
+                if name.ends_with(".PluginService") || name.ends_with(".PluginHostService") {
+                    continue;
+                }
                 assert!(SERVICES.contains(&name.as_str()), "{name}");
                 for method in &service.method {
                     let path = format!("/{name}/{}", method.name());

@@ -7,8 +7,8 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use consort_core::Error;
-use futures::Stream;
 use futures::future::BoxFuture;
+use futures::{FutureExt as _, Stream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tonic::Status;
@@ -59,7 +59,7 @@ impl<T> Reader<T> {
 /// A stream of what a task gives.
 pub(crate) struct News<T> {
     items: mpsc::Receiver<T>,
-    end: Option<oneshot::Receiver<Result<(), Error>>>,
+    end: Option<oneshot::Receiver<Result<(), Status>>>,
     _task: AbortOnDrop,
 }
 
@@ -70,19 +70,28 @@ where
     T: Send + 'static,
     F: FnOnce(Reader<T>) -> BoxFuture<'static, Result<(), Error>>,
 {
+    said(context, |reader| produce(reader).map(|end| end.map_err(status::of)).boxed())
+}
+
+/// The same for a producer whose errors are statuses already.
+pub(crate) fn said<T, F>(context: &Arc<Context>, produce: F) -> News<T>
+where
+    T: Send + 'static,
+    F: FnOnce(Reader<T>) -> BoxFuture<'static, Result<(), Status>>,
+{
     follow(context.options.limits.reader_stall, context.stop.clone(), produce)
 }
 
 fn follow<T, F>(stall: Duration, stop: tokio_util::sync::CancellationToken, produce: F) -> News<T>
 where
     T: Send + 'static,
-    F: FnOnce(Reader<T>) -> BoxFuture<'static, Result<(), Error>>,
+    F: FnOnce(Reader<T>) -> BoxFuture<'static, Result<(), Status>>,
 {
     let (sender, items) = mpsc::channel(WAITING);
     let (ended, end) = oneshot::channel();
     let producing = produce(Reader { items: sender, stall });
     let task = tokio::spawn(async move {
-        let result = stop.run_until_cancelled(producing).await.unwrap_or_else(|| Err(status::stopping()));
+        let result = stop.run_until_cancelled(producing).await.unwrap_or_else(|| Err(status::of(status::stopping())));
         // The reader may be gone.
         let _ = ended.send(result);
     });
@@ -101,15 +110,16 @@ impl<T> Stream for News<T> {
         let end = std::task::ready!(Pin::new(end).poll(cx));
         self.end = None;
         // A task that ended without a word panicked.
-        let end = end.unwrap_or_else(|_| Err(Error::internal("the producer of a stream panicked")));
-        Poll::Ready(end.err().map(|error| Err(status::of(error))))
+        let panicked = || status::of(Error::internal("the producer of a stream panicked"));
+        let end = end.unwrap_or_else(|_| Err(panicked()));
+        Poll::Ready(end.err().map(Err))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::{FutureExt as _, StreamExt as _};
+    use futures::StreamExt as _;
     use tokio_util::sync::CancellationToken;
     use tonic::Code;
 

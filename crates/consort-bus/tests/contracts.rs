@@ -141,6 +141,37 @@ examples! {
         Fact::EventEmitted { event_id: Uuid::from_u128(5), event_type: "ORDER.VALIDATED".into() },
     ],
     Fact::ModelCalled(_) => [called(Reply::default()), called(full_reply())],
+    Fact::OperationBegan(_) => [Fact::OperationBegan(Box::new(OperationBegan {
+        attempt: 1, token: 7, operation: log(), effect: Effect::Write, request: Digest([7; 32]), call_id: Uuid::from_u128(6),
+    }))],
+    Fact::OperationCalled(_) => [operated(Ok(some())), operated(Err(error()))],
+}
+
+fn log() -> OperationName {
+    OperationName::parse("git.log").expect("it is one")
+}
+
+fn operated(result: Result<Data, Failure>) -> Fact {
+    let (output, error) = match result {
+        Ok(output) => (Some(output), None),
+        Err(error) => (None, Some(error)),
+    };
+    Fact::OperationCalled(Box::new(OperationCalled {
+        attempt: 1,
+        token: 7,
+        operation: log(),
+        version: "1.0.0".into(),
+        effect: Effect::IdempotentWrite,
+        request: Digest([7; 32]),
+        call_id: Uuid::from_u128(6),
+        input: some(),
+        would: vec!["read".into(); usize::from(output.is_none())],
+        actions: vec!["wrote a file".into(); usize::from(output.is_some())],
+        dry_run: output.is_none(),
+        output,
+        error,
+        took_ms: 12,
+    }))
 }
 
 fn called(reply: Reply) -> Fact {

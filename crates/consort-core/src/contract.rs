@@ -25,7 +25,7 @@ macro_rules! embedded {
     };
 }
 
-const EMBEDDED: [(&str, u32, &str); 54] = embedded! {
+const EMBEDDED: [(&str, u32, &str); 56] = embedded! {
     "CLARIFICATION.NEEDED" 1,
     "CLIENT.DECISION_NEEDED" 1,
     "CLIENT.REQUIREMENT_SUBMITTED" 1,
@@ -67,6 +67,8 @@ const EMBEDDED: [(&str, u32, &str); 54] = embedded! {
     "STEP.LEASED" 1,
     "STEP.LEASE_LOST" 1,
     "STEP.MODEL_CALLED" 1,
+    "STEP.OPERATION_BEGAN" 1,
+    "STEP.OPERATION_CALLED" 1,
     "STEP.REPORTED" 1,
     "STEP.RETRY_SCHEDULED" 1,
     "STEP.SCHEDULED" 1,

@@ -13,6 +13,8 @@ pub enum Kind {
     AlreadyExists,
     /// The thing is in a state that does not allow it.
     FailedPrecondition,
+    /// It was broken off, and what it did is not known.
+    Aborted,
     /// A position beyond the end.
     OutOfRange,
     /// A limit was reached.

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::data::Data;
 use crate::ids::{Millis, RunId, StepKey};
 use crate::model::ModelCalled;
+use crate::plugin::{OperationBegan, OperationCalled};
 
 /// What happened, and to which step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,6 +135,10 @@ pub enum Fact {
     EventEmitted { event_id: Uuid, event_type: String },
     /// The step called a model, which answered.
     ModelCalled(Box<ModelCalled>),
+    /// The step is about to call an operation that must not be done twice.
+    OperationBegan(Box<OperationBegan>),
+    /// The step called an operation, and its outcome is known.
+    OperationCalled(Box<OperationCalled>),
 }
 
 impl Fact {
@@ -168,6 +173,8 @@ impl Fact {
             Fact::ClarificationAnswered { .. } => "DECISION.CLARIFICATION_ANSWERED",
             Fact::EventEmitted { .. } => "STEP.EVENT_EMITTED",
             Fact::ModelCalled(_) => "STEP.MODEL_CALLED",
+            Fact::OperationBegan(_) => "STEP.OPERATION_BEGAN",
+            Fact::OperationCalled(_) => "STEP.OPERATION_CALLED",
         }
     }
 
@@ -190,6 +197,11 @@ impl Fact {
             Fact::ModelCalled(call) => {
                 let mut data = vec![&mut call.messages, &mut call.reply];
                 data.extend(&mut call.settings);
+                data
+            }
+            Fact::OperationCalled(call) => {
+                let mut data = vec![&mut call.input];
+                data.extend(&mut call.output);
                 data
             }
             Fact::ChildStarted { inputs, plan, .. } => {

@@ -20,6 +20,7 @@ pub mod ids;
 pub mod keep;
 pub mod letter;
 pub mod model;
+pub mod plugin;
 pub mod ports;
 pub mod run;
 pub mod signal;

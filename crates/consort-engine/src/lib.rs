@@ -37,7 +37,7 @@ use outbox::Outbox;
 use triggers::{Registry, Triggers, Waiting};
 
 pub use asks::{AnswerOffer, Ask, AskError, AskMetrics, AskNews, Inquiry, LONGEST_TIMEOUT, Reply, USUAL_TIMEOUT};
-pub use calls::{Follow, LiveCall};
+pub use calls::{Follow, LiveCall, OperationAsked};
 pub use environment::{Environment, FailPoint, SystemEnvironment};
 pub use keeping::{Policy, Pruned, keep_error};
 pub use options::Options;

@@ -99,7 +99,7 @@ impl Models for FakeModels {
 fn give(mesh: &Mesh) -> Arc<FakeModels> {
     let models = Arc::new(FakeModels::default());
     mesh.engine.use_models(models.clone());
-    tokio::spawn(mesh.engine.clone().do_infer_steps(CancellationToken::new()));
+    tokio::spawn(mesh.engine.clone().do_own_steps(CancellationToken::new()));
     models
 }
 
@@ -282,7 +282,7 @@ async fn those_who_watch_see_an_answer_grow_and_end() {
     let mesh = Mesh::in_memory().await;
     let hold = Arc::new(tokio::sync::Notify::new());
     mesh.engine.use_models(Arc::new(FakeModels { hold: Some(hold.clone()), ..FakeModels::default() }));
-    tokio::spawn(mesh.engine.clone().do_infer_steps(CancellationToken::new()));
+    tokio::spawn(mesh.engine.clone().do_own_steps(CancellationToken::new()));
     mesh.apply("name: one\nsteps: [{id: a, infer: {prompt: hi}}]").await;
     let run = mesh.start("one", json!({})).await.unwrap().id;
     let mut follow = mesh.engine.live_calls(run);

@@ -90,6 +90,7 @@ fn status(error: &Error) -> StatusCode {
         Kind::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
         Kind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::Aborted => StatusCode::CONFLICT,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -7,6 +7,7 @@ use consort_proto::inference::{
     EmbedRequest, GenerateOnceRequest, GenerateOnceResponse, GenerateRequest, GenerateResponse, Message, Part,
     ResponseFormat, Role, Sampling, Tool, ToolCall, part, response_format,
 };
+use consort_proto::plugin::plugin_registry_service_client::PluginRegistryServiceClient;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tonic::Streaming;
@@ -173,6 +174,11 @@ impl Client {
     /// Models.
     pub fn inference(&self) -> InferenceServiceClient<Channel> {
         InferenceServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    /// Plugins and their operations.
+    pub fn plugins(&self) -> PluginRegistryServiceClient<Channel> {
+        PluginRegistryServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE)
     }
 
     /// Asks a model and waits for the whole answer. Tried once: a repeated call is paid for again.

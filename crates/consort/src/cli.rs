@@ -8,10 +8,11 @@ use clap::{Args, Parser, Subcommand};
 use consort_engine::Policy;
 
 use crate::commands::{
-    agents, apply, ask, decisions, doctor, events, keep, letters, models, projects, replay, run, runs, signals,
+    agents, apply, ask, decisions, doctor, events, keep, letters, models, plugins, projects, replay, run, runs, signals,
 };
 use crate::models::ModelsFrom;
 use crate::output::Format;
+use crate::plugins::PluginsFrom;
 use crate::{bench, demo};
 
 /// Where a server listens when nothing else is said.
@@ -112,6 +113,10 @@ pub(crate) enum Command {
     Usage(models::Usage),
     /// Say how good a model's answer was.
     Rate(models::Rate),
+    /// List plugins, install, reload and show them.
+    Plugins(plugins::Plugins),
+    /// Call an operation of a plugin.
+    Call(plugins::Call),
     /// Replay a run from its record.
     Replay(replay::Replay),
     /// Compare two runs.
@@ -173,6 +178,7 @@ Examples:
   consort serve --listen 127.0.0.1:0 --data /tmp/mesh   a free port, written to /tmp/mesh/endpoint
   consort serve --memory                                keep nothing
   consort serve --models models.yaml                    providers, keys, limits, local files
+  consort serve --plugins plugins.yaml                  plugins and what they may
   consort serve --prune-older-than 30d --prune-keep-failed   archive finished runs by itself")]
 pub(crate) struct Serve {
     /// Address to listen on; port 0 takes a free one. Without identity only loopback addresses are accepted.
@@ -196,6 +202,12 @@ pub(crate) struct Serve {
     /// Serve no models: calls are refused, and `infer` steps wait.
     #[arg(long)]
     pub no_models: bool,
+    /// Which plugins to start, and what they may; otherwise `plugins.yaml` in the data folder, if there is one.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_plugins")]
+    pub plugins: Option<PathBuf>,
+    /// Serve no plugins: calls are refused, and `call` steps wait.
+    #[arg(long)]
+    pub no_plugins: bool,
     /// Archive runs that ended longer ago than this, every hour, and delete blobs that nothing refers to. Off unless given.
     #[arg(long, value_name = "AGE", value_parser = keep::age)]
     pub prune_older_than: Option<Duration>,
@@ -220,6 +232,15 @@ impl Serve {
             (_, true) => ModelsFrom::Nowhere,
             (Some(file), _) => ModelsFrom::File(file.clone()),
             (None, _) => ModelsFrom::Data,
+        }
+    }
+
+    /// Where plugins are named.
+    pub(crate) fn plugins(&self) -> PluginsFrom {
+        match (&self.plugins, self.no_plugins) {
+            (_, true) => PluginsFrom::Nowhere,
+            (Some(file), _) => PluginsFrom::File(file.clone()),
+            (None, _) => PluginsFrom::Data,
         }
     }
 
@@ -354,6 +375,14 @@ mod tests {
             "consort serve --max-connections 5000",
             "consort serve --models m.yaml",
             "consort serve --no-models",
+            "consort serve --plugins p.yaml",
+            "consort serve --no-plugins",
+            "consort plugins",
+            "consort plugins show git",
+            "consort plugins install ./plugins/git --grant",
+            "consort plugins reload git",
+            "consort plugins actions git",
+            "consort call git.log path=. limit=3 --dry-run",
             "consort bench ask --concurrency 16 --worker python",
             "consort bench-asker --lanes 4 --seconds 1 --warmup 0",
             "consort ask rates {} --timeout 5",

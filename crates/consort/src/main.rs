@@ -24,6 +24,7 @@ mod mistakes;
 mod models;
 mod names;
 mod output;
+mod plugins;
 mod process;
 mod serve;
 mod view;
@@ -98,6 +99,8 @@ async fn execute(cli: Cli) -> Result<()> {
         Command::Generate(generate) => generate.run(&context).await,
         Command::Embed(embed) => embed.run(&context).await,
         Command::Models(models) => models.run(&context).await,
+        Command::Plugins(plugins) => plugins.run(&context).await,
+        Command::Call(call) => call.run(&context).await,
         Command::Usage(usage) => usage.run(&context).await,
         Command::Rate(rate) => rate.run(&context).await,
         Command::Replay(replay) => replay.run(&context).await,
@@ -132,6 +135,7 @@ async fn run_server(serve: cli::Serve, global: &cli::Global) -> Result<()> {
     let options = serve::ServeOptions {
         policy,
         models: serve.models(),
+        plugins: serve.plugins(),
         listen: serve.listen,
         data: global.data_folder(),
         insecure_no_auth: serve.insecure_no_auth,

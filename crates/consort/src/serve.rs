@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::models::{self, ModelsFrom};
+use crate::plugins::{self, PluginsFrom};
 
 /// How a server runs.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub(crate) struct ServeOptions {
     pub max_connections: usize,
     /// Where the configuration of models is.
     pub models: ModelsFrom,
+    /// Which plugins there are.
+    pub plugins: PluginsFrom,
     /// What is pruned without anybody asking, and how often.
     pub policy: Option<(Policy, Duration)>,
 }
@@ -72,11 +75,16 @@ pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<()> {
     let (stop_serving, stop_engine) = (CancellationToken::new(), CancellationToken::new());
     // What members hold when the front desk closes does not count as tried.
     let groups = Groups::new(bus.clone(), Arc::clone(&store), &instance, stop_serving.clone());
+    let blobs = Arc::clone(&store);
     let (engine, service) = Engine::open(store, Arc::new(bus.clone()), engine_options).await?;
     engine.keep_in(keep);
     let models = models::open(&options.models, &options.data, usage).await?;
     if let Some(models) = &models {
         engine.use_models(Arc::new(models.router.clone()));
+    }
+    let plugins = plugins::open(&options.plugins, &options.data, blobs, &engine)?;
+    if let Some(plugins) = &plugins {
+        engine.use_plugins(Arc::new(plugins.clone()));
     }
     let listener = bind(options.listen).await?;
     let address = listener.address();
@@ -86,7 +94,8 @@ pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<()> {
         .policy
         .clone()
         .map(|(policy, every)| tokio::spawn(engine.clone().keep_pruned(policy, every, stop_serving.clone())));
-    let study = models.is_some().then(|| tokio::spawn(engine.clone().do_infer_steps(stop_serving.clone())));
+    let any = models.is_some() || plugins.is_some();
+    let own_steps = any.then(|| tokio::spawn(engine.clone().do_own_steps(stop_serving.clone())));
     let limits = Limits { connections: options.max_connections, ..Limits::default() };
     let http = models.as_ref().map(|models| crate::http::handler(&models.router, &engine));
     let api_options = ApiOptions { server: instance, limits, http };
@@ -110,8 +119,11 @@ pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<()> {
         if let Some(pruning) = pruning {
             pruning.await?;
         }
-        if let Some(study) = study {
-            study.await??;
+        if let Some(own_steps) = own_steps {
+            own_steps.await??;
+        }
+        if let Some(plugins) = plugins {
+            plugins.close().await;
         }
         // Last, so that everything that was accepted is still decided and written.
         stop_engine.cancel();

@@ -5,6 +5,7 @@ mod decision;
 mod event;
 pub(crate) mod inference;
 mod payload;
+pub(crate) mod plugin;
 mod project;
 mod registry;
 mod run;

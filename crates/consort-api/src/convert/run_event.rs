@@ -6,7 +6,7 @@ use consort_proto::orchestrator as wire;
 use wire::run_event::Fact as Wire;
 
 use super::run::{project_of, trigger};
-use super::{inference, kept_report, payload, rpc_status, timestamp};
+use super::{duration, inference, kept_report, payload, plugin, rpc_status, timestamp};
 use crate::names;
 
 /// The events of a record that are numbered above `after`, in order.
@@ -134,7 +134,33 @@ fn fact(fact: Fact, namespace: &str) -> Wire {
             finish: Some(inference::finish(call.finish())),
             started: Some(inference::started(call.started)),
         }),
+        Fact::OperationBegan(call) => Wire::OperationBegan(wire::OperationBegan {
+            operation: operation(&call.operation),
+            attempt: call.attempt as i32,
+            call_id: call.call_id.to_string(),
+            request: call.request.to_string(),
+            effect: plugin::effect(call.effect).into(),
+        }),
+        Fact::OperationCalled(call) => Wire::OperationCalled(wire::OperationCalled {
+            operation: operation(&call.operation),
+            attempt: call.attempt as i32,
+            call_id: call.call_id.to_string(),
+            request: call.request.to_string(),
+            effect: plugin::effect(call.effect).into(),
+            version: call.version.to_string(),
+            input: Some(payload(&call.input)),
+            output: call.output.as_ref().map(payload),
+            error: call.error.as_ref().map(rpc_status),
+            would: call.would,
+            actions: call.actions,
+            dry_run: call.dry_run,
+            took: Some(duration(std::time::Duration::from_millis(call.took_ms))),
+        }),
     }
+}
+
+fn operation(name: &consort_core::plugin::OperationName) -> String {
+    format!("plugins/{}/operations/{}", name.plugin, name.operation)
 }
 
 fn question(asked: DecisionRequested, namespace: &str) -> wire::DecisionRequested {

@@ -114,6 +114,10 @@ impl Run {
                 let unit = self.at_mut(place);
                 unit.calls = unit.calls.saturating_add(1);
             }
+            Fact::OperationBegan(_) | Fact::OperationCalled(_) => {
+                let unit = self.at_mut(place);
+                unit.calls = unit.calls.saturating_add(1);
+            }
             Fact::StepReported { .. } => {
                 let unit = self.at_mut(place);
                 unit.reports = unit.reports.saturating_add(1);

@@ -51,6 +51,9 @@ impl Run {
             Command::RecordCall { step, attempt, token, asked, reply } => {
                 self.record_call(step, (attempt, token), *asked, &reply, cx, &mut t)?;
             }
+            Command::RecordOperation { step, attempt, token, fact } => {
+                self.record_operation(step, (attempt, token), *fact, cx, &mut t)?;
+            }
             Command::Tick => self.tick(cx, &mut t)?,
             Command::Advance => {}
             Command::Fault { error } => {

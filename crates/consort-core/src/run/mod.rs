@@ -45,7 +45,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::data::{BlobRef, Data, Json};
-use crate::event::{Entry, Failure, LeaseLoss, Published, Report};
+use crate::event::{Entry, Fact, Failure, LeaseLoss, Published, Report};
 use crate::ids::{Millis, RunId, StepKey};
 use crate::model::{Asked, Reply};
 use crate::ports::DecisionRow;
@@ -111,6 +111,8 @@ pub enum Command {
     Report { step: StepKey, token: u64, report: Report },
     /// A model was called for an attempt of a step, and answered.
     RecordCall { step: StepKey, attempt: u32, token: u64, asked: Box<Asked>, reply: Arc<Reply> },
+    /// An operation of a plugin is about to be called for a step that has its lease, or was called.
+    RecordOperation { step: StepKey, attempt: u32, token: u64, fact: Box<Fact> },
     /// Time has passed.
     Tick,
     /// Values that were needed are there.

@@ -161,7 +161,7 @@ pub struct Unit {
     /// Leases of this attempt that ended with their workers.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lost: u32,
-    /// Model calls of this attempt on record.
+    /// Calls of models and operations that this attempt has on record.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub calls: u32,
     /// Reports kept.

@@ -31,6 +31,7 @@ pub use duration::parse_duration;
 pub use expression::Local;
 pub use parse::Mistake;
 pub use schema::editor_schema;
+pub use steps::call::CALL;
 pub use steps::infer::{INFER, budget_of};
 pub use suggest::nearest;
 pub use template::{EvalError, Scope, StepView, Template};
@@ -180,6 +181,7 @@ impl Action {
     pub fn kind(&self) -> &'static str {
         match self {
             Action::Agent { agent, .. } if **agent == *INFER => "infer",
+            Action::Agent { agent, .. } if **agent == *CALL => "call",
             Action::Agent { .. } => "agent",
             Action::Set { .. } => "set",
             Action::Decide(_) => "decide",

@@ -159,6 +159,10 @@ fn step_key(key: &str) -> Value {
             "Its name: other steps need it, and expressions read `steps.ID.output`, `.status` and `.error`.",
         ),
         "agent" => text_of(ID, "Id of the agent that does it, with `with` as input."),
+        "call" => text_of(
+            "^[A-Za-z][A-Za-z0-9_-]{0,62}\\.[A-Za-z][A-Za-z0-9_-]{0,62}$",
+            "Operation of a plugin, `PLUGIN.OPERATION`, with `with` as input; yields its output.",
+        ),
         "infer" => {
             definition("infer", "Asks a model; yields `{text, json, model, finish, usage, cost_usd, response}`.")
         }
@@ -175,7 +179,7 @@ fn step_key(key: &str) -> Value {
         "workflow" => {
             text_of(ID, "Id of a workflow that does it as a child run, with `with` as inputs, at its newest revision.")
         }
-        "with" => mapping("Input of the agent or the workflow, with expressions."),
+        "with" => mapping("Input of the agent, the operation or the workflow, with expressions."),
         "if" => definition("condition", "The step is skipped if it is false."),
         "needs" => json!({
             "description": "Steps that must be over before it; expressions may read only these, and what these need.",

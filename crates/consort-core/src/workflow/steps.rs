@@ -9,6 +9,7 @@ use super::suggest::{brief, list, nearest};
 use super::yaml::{Entry, Node, Place, Value};
 use super::{Action, Schema, Step, Template, inputs};
 
+pub(super) mod call;
 pub(super) mod decide;
 pub(super) mod emit;
 pub(super) mod failing;
@@ -17,11 +18,12 @@ mod repeat;
 pub(super) mod retry;
 
 /// What a step can be.
-pub(super) const KINDS: [&str; 7] = ["agent", "infer", "set", "decide", "wait", "emit", "workflow"];
+pub(super) const KINDS: [&str; 8] = ["agent", "call", "infer", "set", "decide", "wait", "emit", "workflow"];
 /// All keys of a step.
-pub(super) const KEYS: [&str; 21] = [
+pub(super) const KEYS: [&str; 22] = [
     "id",
     "agent",
+    "call",
     "infer",
     "set",
     "decide",
@@ -43,7 +45,7 @@ pub(super) const KEYS: [&str; 21] = [
     "clarify",
 ];
 /// Kinds of the language whose service is still to come.
-const SERVICES: [(&str, &str); 3] = [("team", "the team"), ("call", "the plugin"), ("vote", "the team")];
+const SERVICES: [(&str, &str); 2] = [("team", "the team"), ("vote", "the team")];
 
 /// A step as it was read, with what the checks of the graph need.
 #[derive(Debug)]
@@ -206,8 +208,8 @@ impl StepReader<'_> {
             return None;
         };
         let path = self.path(&kind.key);
-        if !matches!(kind.key.as_str(), "agent" | "workflow") {
-            self.forbid("with", &format!("`with` belongs to `agent` and `workflow`, not to `{}`", kind.key));
+        if !matches!(kind.key.as_str(), "agent" | "call" | "workflow") {
+            self.forbid("with", &format!("`with` belongs to `agent`, `call` and `workflow`, not to `{}`", kind.key));
         }
         match kind.key.as_str() {
             "agent" => {
@@ -215,6 +217,7 @@ impl StepReader<'_> {
                 let with = self.with(names);
                 Some(Action::Agent { agent: agent?, with })
             }
+            "call" => self.call(&kind.node, &path, names),
             "infer" => self.infer(&kind.node, &path, names),
             "workflow" => {
                 let workflow = self.reader.id(&kind.node, &path, "a workflow").map(Arc::from);
@@ -278,8 +281,8 @@ impl StepReader<'_> {
     fn output(&mut self) -> Option<Schema> {
         let entry = get(self.entries, "output")?;
         let path = self.path("output");
-        if !["agent", "infer", "workflow"].iter().any(|kind| get(self.entries, kind).is_some()) {
-            let message = "`output` belongs to `agent`, `infer` and `workflow` steps";
+        if !["agent", "call", "infer", "workflow"].iter().any(|kind| get(self.entries, kind).is_some()) {
+            let message = "`output` belongs to `agent`, `call`, `infer` and `workflow` steps";
             self.reader.mistake(entry.place, &path, message, "remove `output`");
         }
         inputs::check_schema(self.reader, &entry.node, &path).map(|validator| Schema { validator })

@@ -122,6 +122,13 @@ fn fields(fact: &Fact) -> String {
         Fact::RunCompensating { step, error, goto } => format!(": from {goto}, because of {step}: {}", failure(error)),
         Fact::EventEmitted { event_type, .. } => format!(": {event_type}"),
         Fact::ModelCalled(call) => format!(": {} said {}", call.started.model, data(&call.reply)),
+        Fact::OperationBegan(call) => format!(": {}", call.operation),
+        Fact::OperationCalled(call) => match (&call.output, &call.error) {
+            (Some(output), _) => format!(": {} yielded {}", call.operation, data(output)),
+            (None, error) => {
+                format!(": {} failed: {}", call.operation, error.as_ref().map(failure).unwrap_or_default())
+            }
+        },
     }
 }
 

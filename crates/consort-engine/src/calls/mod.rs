@@ -1,19 +1,24 @@
-//! Model calls on behalf of tasks: they become part of the run's history, are paid for once, and draw on the run's budget.
+//! Calls of models and operations on behalf of tasks: they become part of the run's history, are made once, and models draw on the run's
+//! budget.
 //!
 //! A call goes: which task is it for ([`facts`])? Is its answer on record ([`recorded`])? Does the budget reach ([`accounts`])? Then the
 //! router is asked, and what the model says is passed on, shown to those who watch ([`live`]) and, before its end is passed on, put on
-//! record ([`recording`]). `infer` steps are tasks of a worker that lives in this room ([`study`]).
+//! record ([`recording`]). Operations of plugins go the same way
+//! without a budget ([`operations`]). `infer` and `call` steps are tasks of a worker that lives in this room ([`worker`]).
 
 mod accounts;
 mod infer;
 mod live;
+mod operate;
+mod operations;
 mod recorded;
 mod recording;
-mod study;
+mod worker;
 
 use std::sync::{Arc, OnceLock};
 
 use consort_core::model::{Asked, Caller, GenerateRequest, Generation, Message, Models, Part, RecordedCall, Reply};
+use consort_core::plugin::Plugins;
 use consort_core::{Error, Kind};
 
 use crate::Engine;
@@ -21,6 +26,7 @@ use crate::ledger::Message as Ask;
 use crate::types::LeaseRef;
 
 pub use live::{Follow, LiveCall};
+pub use operations::OperationAsked;
 
 /// The room's state.
 #[derive(Default)]
@@ -29,6 +35,8 @@ pub(crate) struct Calls {
     live: live::LiveCalls,
     accounts: accounts::Accounts,
     recorded: recorded::Recorded,
+    plugins: OnceLock<Arc<dyn Plugins>>,
+    operated: operations::Operated,
 }
 
 impl Engine {

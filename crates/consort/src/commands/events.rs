@@ -200,6 +200,11 @@ fn describe(fact: &Fact) -> (&'static str, String) {
             let model = model.trim_start_matches("models/");
             ("ModelCalled", format!("{model} {} + {} tokens", usage.input_tokens, usage.output_tokens))
         }
+        Fact::OperationBegan(f) => ("OperationBegan", operation(&f.operation)),
+        Fact::OperationCalled(f) => {
+            let how = f.error.as_ref().map(|error| format!(" failed: {}", message(Some(error)))).unwrap_or_default();
+            ("OperationCalled", format!("{}{how}", operation(&f.operation)))
+        }
     }
 }
 
@@ -215,6 +220,11 @@ fn reported(kind: Option<&step_report::Kind>) -> String {
         Some(step_report::Kind::Progress(progress)) => format!("{:.0} % {}", progress.fraction * 100.0, progress.text),
         None => String::new(),
     }
+}
+
+/// `plugins/git/operations/log` as `git.log`.
+fn operation(name: &str) -> String {
+    name.trim_start_matches("plugins/").replace("/operations/", ".")
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod keep;
 pub(crate) mod letters;
 pub(crate) mod models;
+pub(crate) mod plugins;
 pub(crate) mod projects;
 pub(crate) mod replay;
 pub(crate) mod run;

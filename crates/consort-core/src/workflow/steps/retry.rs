@@ -34,11 +34,11 @@ impl StepReader<'_> {
         let mut retry = Retry::default();
         let Some(entry) = get(self.entries, "retry") else { return retry };
         let path = self.path("retry");
-        if !["agent", "infer", "workflow"].iter().any(|kind| get(self.entries, kind).is_some()) {
+        if !["agent", "call", "infer", "workflow"].iter().any(|kind| get(self.entries, kind).is_some()) {
             self.reader.mistake(
                 entry.place,
                 &path,
-                "`retry` belongs to `agent`, `infer` and `workflow` steps",
+                "`retry` belongs to `agent`, `call`, `infer` and `workflow` steps",
                 "remove `retry`",
             );
         }

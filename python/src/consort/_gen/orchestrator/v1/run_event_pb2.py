@@ -26,11 +26,13 @@ from consort._gen.agent.v1 import agent_service_pb2 as consort_dot_agent_dot_v1_
 from consort._gen.blob.v1 import payload_pb2 as consort_dot_blob_dot_v1_dot_payload__pb2
 from consort._gen.inference.v1 import generation_pb2 as consort_dot_inference_dot_v1_dot_generation__pb2
 from consort._gen.orchestrator.v1 import run_pb2 as consort_dot_orchestrator_dot_v1_dot_run__pb2
+from consort._gen.plugin.v1 import plugin_service_pb2 as consort_dot_plugin_dot_v1_dot_plugin__service__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'consort/orchestrator/v1/run_event.proto\x12\x17\x63onsort.orchestrator.v1\x1a$consort/agent/v1/agent_service.proto\x1a\x1d\x63onsort/blob/v1/payload.proto\x1a%consort/inference/v1/generation.proto\x1a!consort/orchestrator/v1/run.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xad\x0f\n\x08RunEvent\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12\x0c\n\x04step\x18\x05 \x01(\t\x12:\n\x0brun_started\x18\n \x01(\x0b\x32#.consort.orchestrator.v1.RunStartedH\x00\x12\x38\n\nrun_paused\x18\x0b \x01(\x0b\x32\".consort.orchestrator.v1.RunPausedH\x00\x12:\n\x0brun_resumed\x18\x0c \x01(\x0b\x32#.consort.orchestrator.v1.RunResumedH\x00\x12>\n\rrun_cancelled\x18\r \x01(\x0b\x32%.consort.orchestrator.v1.RunCancelledH\x00\x12:\n\x0brun_retried\x18\x0e \x01(\x0b\x32#.consort.orchestrator.v1.RunRetriedH\x00\x12>\n\rrun_succeeded\x18\x0f \x01(\x0b\x32%.consort.orchestrator.v1.RunSucceededH\x00\x12\x38\n\nrun_failed\x18\x10 \x01(\x0b\x32\".consort.orchestrator.v1.RunFailedH\x00\x12\x42\n\x0fsignal_received\x18\x11 \x01(\x0b\x32\'.consort.orchestrator.v1.SignalReceivedH\x00\x12@\n\x0estep_scheduled\x18\x14 \x01(\x0b\x32&.consort.orchestrator.v1.StepScheduledH\x00\x12:\n\x0bstep_leased\x18\x15 \x01(\x0b\x32#.consort.orchestrator.v1.StepLeasedH\x00\x12\x41\n\x0fstep_lease_lost\x18\x16 \x01(\x0b\x32&.consort.orchestrator.v1.StepLeaseLostH\x00\x12>\n\rstep_reported\x18\x17 \x01(\x0b\x32%.consort.orchestrator.v1.StepReportedH\x00\x12@\n\x0estep_succeeded\x18\x18 \x01(\x0b\x32&.consort.orchestrator.v1.StepSucceededH\x00\x12K\n\x14step_retry_scheduled\x18\x19 \x01(\x0b\x32+.consort.orchestrator.v1.StepRetryScheduledH\x00\x12:\n\x0bstep_failed\x18\x1a \x01(\x0b\x32#.consort.orchestrator.v1.StepFailedH\x00\x12<\n\x0cstep_skipped\x18\x1b \x01(\x0b\x32$.consort.orchestrator.v1.StepSkippedH\x00\x12>\n\rstep_expanded\x18\x1c \x01(\x0b\x32%.consort.orchestrator.v1.StepExpandedH\x00\x12<\n\x0cwait_started\x18\x1d \x01(\x0b\x32$.consort.orchestrator.v1.WaitStartedH\x00\x12H\n\x12\x64\x65\x63ision_requested\x18\x1e \x01(\x0b\x32*.consort.orchestrator.v1.DecisionRequestedH\x00\x12\x46\n\x11\x64\x65\x63ision_answered\x18\x1f \x01(\x0b\x32).consort.orchestrator.v1.DecisionAnsweredH\x00\x12>\n\rchild_started\x18  \x01(\x0b\x32%.consort.orchestrator.v1.ChildStartedH\x00\x12>\n\rstep_iterated\x18! \x01(\x0b\x32%.consort.orchestrator.v1.StepIteratedH\x00\x12@\n\x0esignal_awaited\x18\" \x01(\x0b\x32&.consort.orchestrator.v1.SignalAwaitedH\x00\x12\x44\n\x10run_compensating\x18# \x01(\x0b\x32(.consort.orchestrator.v1.RunCompensatingH\x00\x12R\n\x17\x63larification_requested\x18$ \x01(\x0b\x32/.consort.orchestrator.v1.ClarificationRequestedH\x00\x12P\n\x16\x63larification_answered\x18% \x01(\x0b\x32..consort.orchestrator.v1.ClarificationAnsweredH\x00\x12>\n\revent_emitted\x18& \x01(\x0b\x32%.consort.orchestrator.v1.EventEmittedH\x00\x12<\n\x0cmodel_called\x18\' \x01(\x0b\x32$.consort.orchestrator.v1.ModelCalledH\x00\x42\x06\n\x04\x66\x61\x63t\"\xdb\x02\n\nRunStarted\x12\x10\n\x08workflow\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12(\n\x06inputs\x18\x03 \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x0e\n\x06parent\x18\x04 \x01(\t\x12\x13\n\x0bparent_step\x18\x05 \x01(\t\x12?\n\x06labels\x18\x06 \x03(\x0b\x32/.consort.orchestrator.v1.RunStarted.LabelsEntry\x12\x0f\n\x07project\x18\x07 \x01(\t\x12\x31\n\x07trigger\x18\x08 \x01(\x0b\x32 .consort.orchestrator.v1.Trigger\x12&\n\x04plan\x18\t \x01(\x0b\x32\x18.consort.blob.v1.Payload\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1b\n\tRunPaused\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x0c\n\nRunResumed\"\x1e\n\x0cRunCancelled\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1b\n\nRunRetried\x12\r\n\x05steps\x18\x01 \x03(\t\"8\n\x0cRunSucceeded\x12(\n\x06output\x18\x01 \x01(\x0b\x32\x18.consort.blob.v1.Payload\"C\n\tRunFailed\x12\x13\n\x0b\x66\x61iled_step\x18\x01 \x01(\t\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"K\n\x0eSignalReceived\x12\x0e\n\x06signal\x18\x01 \x01(\t\x12)\n\x07payload\x18\x02 \x01(\x0b\x32\x18.consort.blob.v1.Payload\"X\n\rStepScheduled\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\'\n\x05input\x18\x03 \x01(\x0b\x32\x18.consort.blob.v1.Payload\"V\n\nStepLeased\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x13\n\x0blease_token\x18\x04 \x01(\x04\"4\n\rStepLeaseLost\x12\x13\n\x0blease_token\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"<\n\x0cStepReported\x12,\n\x06report\x18\x01 \x01(\x0b\x32\x1c.consort.agent.v1.StepReport\"J\n\rStepSucceeded\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12(\n\x06output\x18\x02 \x01(\x0b\x32\x18.consort.blob.v1.Payload\"x\n\x12StepRetryScheduled\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12.\n\nretry_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\nStepFailed\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"\x1d\n\x0bStepSkipped\x12\x0e\n\x06reason\x18\x01 \x01(\t\"E\n\x0cStepExpanded\x12\r\n\x05items\x18\x01 \x01(\x05\x12&\n\x04list\x18\x02 \x01(\x0b\x32\x18.consort.blob.v1.Payload\"8\n\x0bWaitStarted\x12)\n\x05until\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc8\x01\n\x11\x44\x65\x63isionRequested\x12\x10\n\x08\x64\x65\x63ision\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07options\x18\x04 \x03(\t\x12&\n\x04\x66orm\x18\x05 \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12,\n\x08\x64\x65\x61\x64line\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x64\x65\x66\x61ult_option\x18\x07 \x01(\t\"q\n\x10\x44\x65\x63isionAnswered\x12\x10\n\x08\x64\x65\x63ision\x18\x01 \x01(\t\x12\x0e\n\x06option\x18\x02 \x01(\t\x12&\n\x04\x66orm\x18\x03 \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x13\n\x0b\x61nswered_by\x18\x04 \x01(\t\"A\n\x0c\x43hildStarted\x12\r\n\x05\x63hild\x18\x01 \x01(\t\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"!\n\x0cStepIterated\x12\x11\n\titeration\x18\x01 \x01(\x05\"J\n\rSignalAwaited\x12\x0e\n\x06signal\x18\x01 \x01(\t\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\x0fRunCompensating\x12\x13\n\x0b\x66\x61iled_step\x18\x01 \x01(\t\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12\x11\n\tgoto_step\x18\x03 \x01(\t\"g\n\x16\x43larificationRequested\x12<\n\x08question\x18\x01 \x01(\x0b\x32*.consort.orchestrator.v1.DecisionRequested\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"R\n\x15\x43larificationAnswered\x12\x39\n\x06\x61nswer\x18\x01 \x01(\x0b\x32).consort.orchestrator.v1.DecisionAnswered\"4\n\x0c\x45ventEmitted\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\"\xf2\x02\n\x0bModelCalled\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0f\n\x07request\x18\x03 \x01(\t\x12\x17\n\x0fsettings_digest\x18\x04 \x01(\t\x12*\n\x08settings\x18\x05 \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x0e\n\x06parent\x18\x06 \x01(\t\x12*\n\x08messages\x18\x07 \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x12\n\ntranscript\x18\x08 \x01(\t\x12\'\n\x05reply\x18\t \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x10\n\x08\x61nswered\x18\n \x01(\t\x12.\n\x07started\x18\x0b \x01(\x0b\x32\x1d.consort.inference.v1.Started\x12,\n\x06\x66inish\x18\x0c \x01(\x0b\x32\x1c.consort.inference.v1.Finishb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'consort/orchestrator/v1/run_event.proto\x12\x17\x63onsort.orchestrator.v1\x1a$consort/agent/v1/agent_service.proto\x1a\x1d\x63onsort/blob/v1/payload.proto\x1a%consort/inference/v1/generation.proto\x1a!consort/orchestrator/v1/run.proto\x1a&consort/plugin/v1/plugin_service.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xb7\x10\n\x08RunEvent\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12\x0c\n\x04step\x18\x05 \x01(\t\x12:\n\x0brun_started\x18\n \x01(\x0b\x32#.consort.orchestrator.v1.RunStartedH\x00\x12\x38\n\nrun_paused\x18\x0b \x01(\x0b\x32\".consort.orchestrator.v1.RunPausedH\x00\x12:\n\x0brun_resumed\x18\x0c \x01(\x0b\x32#.consort.orchestrator.v1.RunResumedH\x00\x12>\n\rrun_cancelled\x18\r \x01(\x0b\x32%.consort.orchestrator.v1.RunCancelledH\x00\x12:\n\x0brun_retried\x18\x0e \x01(\x0b\x32#.consort.orchestrator.v1.RunRetriedH\x00\x12>\n\rrun_succeeded\x18\x0f \x01(\x0b\x32%.consort.orchestrator.v1.RunSucceededH\x00\x12\x38\n\nrun_failed\x18\x10 \x01(\x0b\x32\".consort.orchestrator.v1.RunFailedH\x00\x12\x42\n\x0fsignal_received\x18\x11 \x01(\x0b\x32\'.consort.orchestrator.v1.SignalReceivedH\x00\x12@\n\x0estep_scheduled\x18\x14 \x01(\x0b\x32&.consort.orchestrator.v1.StepScheduledH\x00\x12:\n\x0bstep_leased\x18\x15 \x01(\x0b\x32#.consort.orchestrator.v1.StepLeasedH\x00\x12\x41\n\x0fstep_lease_lost\x18\x16 \x01(\x0b\x32&.consort.orchestrator.v1.StepLeaseLostH\x00\x12>\n\rstep_reported\x18\x17 \x01(\x0b\x32%.consort.orchestrator.v1.StepReportedH\x00\x12@\n\x0estep_succeeded\x18\x18 \x01(\x0b\x32&.consort.orchestrator.v1.StepSucceededH\x00\x12K\n\x14step_retry_scheduled\x18\x19 \x01(\x0b\x32+.consort.orchestrator.v1.StepRetryScheduledH\x00\x12:\n\x0bstep_failed\x18\x1a \x01(\x0b\x32#.consort.orchestrator.v1.StepFailedH\x00\x12<\n\x0cstep_skipped\x18\x1b \x01(\x0b\x32$.consort.orchestrator.v1.StepSkippedH\x00\x12>\n\rstep_expanded\x18\x1c \x01(\x0b\x32%.consort.orchestrator.v1.StepExpandedH\x00\x12<\n\x0cwait_started\x18\x1d \x01(\x0b\x32$.consort.orchestrator.v1.WaitStartedH\x00\x12H\n\x12\x64\x65\x63ision_requested\x18\x1e \x01(\x0b\x32*.consort.orchestrator.v1.DecisionRequestedH\x00\x12\x46\n\x11\x64\x65\x63ision_answered\x18\x1f \x01(\x0b\x32).consort.orchestrator.v1.DecisionAnsweredH\x00\x12>\n\rchild_started\x18  \x01(\x0b\x32%.consort.orchestrator.v1.ChildStartedH\x00\x12>\n\rstep_iterated\x18! \x01(\x0b\x32%.consort.orchestrator.v1.StepIteratedH\x00\x12@\n\x0esignal_awaited\x18\" \x01(\x0b\x32&.consort.orchestrator.v1.SignalAwaitedH\x00\x12\x44\n\x10run_compensating\x18# \x01(\x0b\x32(.consort.orchestrator.v1.RunCompensatingH\x00\x12R\n\x17\x63larification_requested\x18$ \x01(\x0b\x32/.consort.orchestrator.v1.ClarificationRequestedH\x00\x12P\n\x16\x63larification_answered\x18% \x01(\x0b\x32..consort.orchestrator.v1.ClarificationAnsweredH\x00\x12>\n\revent_emitted\x18& \x01(\x0b\x32%.consort.orchestrator.v1.EventEmittedH\x00\x12<\n\x0cmodel_called\x18\' \x01(\x0b\x32$.consort.orchestrator.v1.ModelCalledH\x00\x12\x42\n\x0foperation_began\x18( \x01(\x0b\x32\'.consort.orchestrator.v1.OperationBeganH\x00\x12\x44\n\x10operation_called\x18) \x01(\x0b\x32(.consort.orchestrator.v1.OperationCalledH\x00\x42\x06\n\x04\x66\x61\x63t\"\xdb\x02\n\nRunStarted\x12\x10\n\x08workflow\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12(\n\x06inputs\x18\x03 \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x0e\n\x06parent\x18\x04 \x01(\t\x12\x13\n\x0bparent_step\x18\x05 \x01(\t\x12?\n\x06labels\x18\x06 \x03(\x0b\x32/.consort.orchestrator.v1.RunStarted.LabelsEntry\x12\x0f\n\x07project\x18\x07 \x01(\t\x12\x31\n\x07trigger\x18\x08 \x01(\x0b\x32 .consort.orchestrator.v1.Trigger\x12&\n\x04plan\x18\t \x01(\x0b\x32\x18.consort.blob.v1.Payload\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1b\n\tRunPaused\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x0c\n\nRunResumed\"\x1e\n\x0cRunCancelled\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1b\n\nRunRetried\x12\r\n\x05steps\x18\x01 \x03(\t\"8\n\x0cRunSucceeded\x12(\n\x06output\x18\x01 \x01(\x0b\x32\x18.consort.blob.v1.Payload\"C\n\tRunFailed\x12\x13\n\x0b\x66\x61iled_step\x18\x01 \x01(\t\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"K\n\x0eSignalReceived\x12\x0e\n\x06signal\x18\x01 \x01(\t\x12)\n\x07payload\x18\x02 \x01(\x0b\x32\x18.consort.blob.v1.Payload\"X\n\rStepScheduled\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\'\n\x05input\x18\x03 \x01(\x0b\x32\x18.consort.blob.v1.Payload\"V\n\nStepLeased\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x13\n\x0blease_token\x18\x04 \x01(\x04\"4\n\rStepLeaseLost\x12\x13\n\x0blease_token\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"<\n\x0cStepReported\x12,\n\x06report\x18\x01 \x01(\x0b\x32\x1c.consort.agent.v1.StepReport\"J\n\rStepSucceeded\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12(\n\x06output\x18\x02 \x01(\x0b\x32\x18.consort.blob.v1.Payload\"x\n\x12StepRetryScheduled\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12.\n\nretry_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\nStepFailed\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"\x1d\n\x0bStepSkipped\x12\x0e\n\x06reason\x18\x01 \x01(\t\"E\n\x0cStepExpanded\x12\r\n\x05items\x18\x01 \x01(\x05\x12&\n\x04list\x18\x02 \x01(\x0b\x32\x18.consort.blob.v1.Payload\"8\n\x0bWaitStarted\x12)\n\x05until\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc8\x01\n\x11\x44\x65\x63isionRequested\x12\x10\n\x08\x64\x65\x63ision\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07options\x18\x04 \x03(\t\x12&\n\x04\x66orm\x18\x05 \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12,\n\x08\x64\x65\x61\x64line\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x64\x65\x66\x61ult_option\x18\x07 \x01(\t\"q\n\x10\x44\x65\x63isionAnswered\x12\x10\n\x08\x64\x65\x63ision\x18\x01 \x01(\t\x12\x0e\n\x06option\x18\x02 \x01(\t\x12&\n\x04\x66orm\x18\x03 \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x13\n\x0b\x61nswered_by\x18\x04 \x01(\t\"A\n\x0c\x43hildStarted\x12\r\n\x05\x63hild\x18\x01 \x01(\t\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"!\n\x0cStepIterated\x12\x11\n\titeration\x18\x01 \x01(\x05\"J\n\rSignalAwaited\x12\x0e\n\x06signal\x18\x01 \x01(\t\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\x0fRunCompensating\x12\x13\n\x0b\x66\x61iled_step\x18\x01 \x01(\t\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12\x11\n\tgoto_step\x18\x03 \x01(\t\"g\n\x16\x43larificationRequested\x12<\n\x08question\x18\x01 \x01(\x0b\x32*.consort.orchestrator.v1.DecisionRequested\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"R\n\x15\x43larificationAnswered\x12\x39\n\x06\x61nswer\x18\x01 \x01(\x0b\x32).consort.orchestrator.v1.DecisionAnswered\"4\n\x0c\x45ventEmitted\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\"\xf2\x02\n\x0bModelCalled\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0f\n\x07request\x18\x03 \x01(\t\x12\x17\n\x0fsettings_digest\x18\x04 \x01(\t\x12*\n\x08settings\x18\x05 \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x0e\n\x06parent\x18\x06 \x01(\t\x12*\n\x08messages\x18\x07 \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x12\n\ntranscript\x18\x08 \x01(\t\x12\'\n\x05reply\x18\t \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12\x10\n\x08\x61nswered\x18\n \x01(\t\x12.\n\x07started\x18\x0b \x01(\x0b\x32\x1d.consort.inference.v1.Started\x12,\n\x06\x66inish\x18\x0c \x01(\x0b\x32\x1c.consort.inference.v1.Finish\"\x81\x01\n\x0eOperationBegan\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\x12\x0f\n\x07request\x18\x04 \x01(\t\x12)\n\x06\x65\x66\x66\x65\x63t\x18\x05 \x01(\x0e\x32\x19.consort.plugin.v1.Effect\"\xe3\x02\n\x0fOperationCalled\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\x12\x0f\n\x07request\x18\x04 \x01(\t\x12)\n\x06\x65\x66\x66\x65\x63t\x18\x05 \x01(\x0e\x32\x19.consort.plugin.v1.Effect\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\'\n\x05input\x18\x07 \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12(\n\x06output\x18\x08 \x01(\x0b\x32\x18.consort.blob.v1.Payload\x12!\n\x05\x65rror\x18\t \x01(\x0b\x32\x12.google.rpc.Status\x12\r\n\x05would\x18\n \x03(\t\x12\x0f\n\x07\x61\x63tions\x18\x0b \x03(\t\x12\x0f\n\x07\x64ry_run\x18\x0c \x01(\x08\x12\'\n\x04took\x18\r \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,64 +41,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RUNSTARTED_LABELSENTRY']._loaded_options = None
   _globals['_RUNSTARTED_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_RUNEVENT']._serialized_start=270
-  _globals['_RUNEVENT']._serialized_end=2235
-  _globals['_RUNSTARTED']._serialized_start=2238
-  _globals['_RUNSTARTED']._serialized_end=2585
-  _globals['_RUNSTARTED_LABELSENTRY']._serialized_start=2540
-  _globals['_RUNSTARTED_LABELSENTRY']._serialized_end=2585
-  _globals['_RUNPAUSED']._serialized_start=2587
-  _globals['_RUNPAUSED']._serialized_end=2614
-  _globals['_RUNRESUMED']._serialized_start=2616
-  _globals['_RUNRESUMED']._serialized_end=2628
-  _globals['_RUNCANCELLED']._serialized_start=2630
-  _globals['_RUNCANCELLED']._serialized_end=2660
-  _globals['_RUNRETRIED']._serialized_start=2662
-  _globals['_RUNRETRIED']._serialized_end=2689
-  _globals['_RUNSUCCEEDED']._serialized_start=2691
-  _globals['_RUNSUCCEEDED']._serialized_end=2747
-  _globals['_RUNFAILED']._serialized_start=2749
-  _globals['_RUNFAILED']._serialized_end=2816
-  _globals['_SIGNALRECEIVED']._serialized_start=2818
-  _globals['_SIGNALRECEIVED']._serialized_end=2893
-  _globals['_STEPSCHEDULED']._serialized_start=2895
-  _globals['_STEPSCHEDULED']._serialized_end=2983
-  _globals['_STEPLEASED']._serialized_start=2985
-  _globals['_STEPLEASED']._serialized_end=3071
-  _globals['_STEPLEASELOST']._serialized_start=3073
-  _globals['_STEPLEASELOST']._serialized_end=3125
-  _globals['_STEPREPORTED']._serialized_start=3127
-  _globals['_STEPREPORTED']._serialized_end=3187
-  _globals['_STEPSUCCEEDED']._serialized_start=3189
-  _globals['_STEPSUCCEEDED']._serialized_end=3263
-  _globals['_STEPRETRYSCHEDULED']._serialized_start=3265
-  _globals['_STEPRETRYSCHEDULED']._serialized_end=3385
-  _globals['_STEPFAILED']._serialized_start=3387
-  _globals['_STEPFAILED']._serialized_end=3451
-  _globals['_STEPSKIPPED']._serialized_start=3453
-  _globals['_STEPSKIPPED']._serialized_end=3482
-  _globals['_STEPEXPANDED']._serialized_start=3484
-  _globals['_STEPEXPANDED']._serialized_end=3553
-  _globals['_WAITSTARTED']._serialized_start=3555
-  _globals['_WAITSTARTED']._serialized_end=3611
-  _globals['_DECISIONREQUESTED']._serialized_start=3614
-  _globals['_DECISIONREQUESTED']._serialized_end=3814
-  _globals['_DECISIONANSWERED']._serialized_start=3816
-  _globals['_DECISIONANSWERED']._serialized_end=3929
-  _globals['_CHILDSTARTED']._serialized_start=3931
-  _globals['_CHILDSTARTED']._serialized_end=3996
-  _globals['_STEPITERATED']._serialized_start=3998
-  _globals['_STEPITERATED']._serialized_end=4031
-  _globals['_SIGNALAWAITED']._serialized_start=4033
-  _globals['_SIGNALAWAITED']._serialized_end=4107
-  _globals['_RUNCOMPENSATING']._serialized_start=4109
-  _globals['_RUNCOMPENSATING']._serialized_end=4201
-  _globals['_CLARIFICATIONREQUESTED']._serialized_start=4203
-  _globals['_CLARIFICATIONREQUESTED']._serialized_end=4306
-  _globals['_CLARIFICATIONANSWERED']._serialized_start=4308
-  _globals['_CLARIFICATIONANSWERED']._serialized_end=4390
-  _globals['_EVENTEMITTED']._serialized_start=4392
-  _globals['_EVENTEMITTED']._serialized_end=4444
-  _globals['_MODELCALLED']._serialized_start=4447
-  _globals['_MODELCALLED']._serialized_end=4817
+  _globals['_RUNEVENT']._serialized_start=342
+  _globals['_RUNEVENT']._serialized_end=2445
+  _globals['_RUNSTARTED']._serialized_start=2448
+  _globals['_RUNSTARTED']._serialized_end=2795
+  _globals['_RUNSTARTED_LABELSENTRY']._serialized_start=2750
+  _globals['_RUNSTARTED_LABELSENTRY']._serialized_end=2795
+  _globals['_RUNPAUSED']._serialized_start=2797
+  _globals['_RUNPAUSED']._serialized_end=2824
+  _globals['_RUNRESUMED']._serialized_start=2826
+  _globals['_RUNRESUMED']._serialized_end=2838
+  _globals['_RUNCANCELLED']._serialized_start=2840
+  _globals['_RUNCANCELLED']._serialized_end=2870
+  _globals['_RUNRETRIED']._serialized_start=2872
+  _globals['_RUNRETRIED']._serialized_end=2899
+  _globals['_RUNSUCCEEDED']._serialized_start=2901
+  _globals['_RUNSUCCEEDED']._serialized_end=2957
+  _globals['_RUNFAILED']._serialized_start=2959
+  _globals['_RUNFAILED']._serialized_end=3026
+  _globals['_SIGNALRECEIVED']._serialized_start=3028
+  _globals['_SIGNALRECEIVED']._serialized_end=3103
+  _globals['_STEPSCHEDULED']._serialized_start=3105
+  _globals['_STEPSCHEDULED']._serialized_end=3193
+  _globals['_STEPLEASED']._serialized_start=3195
+  _globals['_STEPLEASED']._serialized_end=3281
+  _globals['_STEPLEASELOST']._serialized_start=3283
+  _globals['_STEPLEASELOST']._serialized_end=3335
+  _globals['_STEPREPORTED']._serialized_start=3337
+  _globals['_STEPREPORTED']._serialized_end=3397
+  _globals['_STEPSUCCEEDED']._serialized_start=3399
+  _globals['_STEPSUCCEEDED']._serialized_end=3473
+  _globals['_STEPRETRYSCHEDULED']._serialized_start=3475
+  _globals['_STEPRETRYSCHEDULED']._serialized_end=3595
+  _globals['_STEPFAILED']._serialized_start=3597
+  _globals['_STEPFAILED']._serialized_end=3661
+  _globals['_STEPSKIPPED']._serialized_start=3663
+  _globals['_STEPSKIPPED']._serialized_end=3692
+  _globals['_STEPEXPANDED']._serialized_start=3694
+  _globals['_STEPEXPANDED']._serialized_end=3763
+  _globals['_WAITSTARTED']._serialized_start=3765
+  _globals['_WAITSTARTED']._serialized_end=3821
+  _globals['_DECISIONREQUESTED']._serialized_start=3824
+  _globals['_DECISIONREQUESTED']._serialized_end=4024
+  _globals['_DECISIONANSWERED']._serialized_start=4026
+  _globals['_DECISIONANSWERED']._serialized_end=4139
+  _globals['_CHILDSTARTED']._serialized_start=4141
+  _globals['_CHILDSTARTED']._serialized_end=4206
+  _globals['_STEPITERATED']._serialized_start=4208
+  _globals['_STEPITERATED']._serialized_end=4241
+  _globals['_SIGNALAWAITED']._serialized_start=4243
+  _globals['_SIGNALAWAITED']._serialized_end=4317
+  _globals['_RUNCOMPENSATING']._serialized_start=4319
+  _globals['_RUNCOMPENSATING']._serialized_end=4411
+  _globals['_CLARIFICATIONREQUESTED']._serialized_start=4413
+  _globals['_CLARIFICATIONREQUESTED']._serialized_end=4516
+  _globals['_CLARIFICATIONANSWERED']._serialized_start=4518
+  _globals['_CLARIFICATIONANSWERED']._serialized_end=4600
+  _globals['_EVENTEMITTED']._serialized_start=4602
+  _globals['_EVENTEMITTED']._serialized_end=4654
+  _globals['_MODELCALLED']._serialized_start=4657
+  _globals['_MODELCALLED']._serialized_end=5027
+  _globals['_OPERATIONBEGAN']._serialized_start=5030
+  _globals['_OPERATIONBEGAN']._serialized_end=5159
+  _globals['_OPERATIONCALLED']._serialized_start=5162
+  _globals['_OPERATIONCALLED']._serialized_end=5517
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,8 @@ from consort._gen.agent.v1 import agent_service_pb2 as _agent_service_pb2
 from consort._gen.blob.v1 import payload_pb2 as _payload_pb2
 from consort._gen.inference.v1 import generation_pb2 as _generation_pb2
 from consort._gen.orchestrator.v1 import run_pb2 as _run_pb2
+from consort._gen.plugin.v1 import plugin_service_pb2 as _plugin_service_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.rpc import status_pb2 as _status_pb2
 from google.protobuf.internal import containers as _containers
@@ -15,7 +17,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RunEvent(_message.Message):
-    __slots__ = ("run", "sequence", "time", "event_id", "step", "run_started", "run_paused", "run_resumed", "run_cancelled", "run_retried", "run_succeeded", "run_failed", "signal_received", "step_scheduled", "step_leased", "step_lease_lost", "step_reported", "step_succeeded", "step_retry_scheduled", "step_failed", "step_skipped", "step_expanded", "wait_started", "decision_requested", "decision_answered", "child_started", "step_iterated", "signal_awaited", "run_compensating", "clarification_requested", "clarification_answered", "event_emitted", "model_called")
+    __slots__ = ("run", "sequence", "time", "event_id", "step", "run_started", "run_paused", "run_resumed", "run_cancelled", "run_retried", "run_succeeded", "run_failed", "signal_received", "step_scheduled", "step_leased", "step_lease_lost", "step_reported", "step_succeeded", "step_retry_scheduled", "step_failed", "step_skipped", "step_expanded", "wait_started", "decision_requested", "decision_answered", "child_started", "step_iterated", "signal_awaited", "run_compensating", "clarification_requested", "clarification_answered", "event_emitted", "model_called", "operation_began", "operation_called")
     RUN_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +51,8 @@ class RunEvent(_message.Message):
     CLARIFICATION_ANSWERED_FIELD_NUMBER: _ClassVar[int]
     EVENT_EMITTED_FIELD_NUMBER: _ClassVar[int]
     MODEL_CALLED_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_BEGAN_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_CALLED_FIELD_NUMBER: _ClassVar[int]
     run: str
     sequence: int
     time: _timestamp_pb2.Timestamp
@@ -82,7 +86,9 @@ class RunEvent(_message.Message):
     clarification_answered: ClarificationAnswered
     event_emitted: EventEmitted
     model_called: ModelCalled
-    def __init__(self, run: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., event_id: _Optional[str] = ..., step: _Optional[str] = ..., run_started: _Optional[_Union[RunStarted, _Mapping]] = ..., run_paused: _Optional[_Union[RunPaused, _Mapping]] = ..., run_resumed: _Optional[_Union[RunResumed, _Mapping]] = ..., run_cancelled: _Optional[_Union[RunCancelled, _Mapping]] = ..., run_retried: _Optional[_Union[RunRetried, _Mapping]] = ..., run_succeeded: _Optional[_Union[RunSucceeded, _Mapping]] = ..., run_failed: _Optional[_Union[RunFailed, _Mapping]] = ..., signal_received: _Optional[_Union[SignalReceived, _Mapping]] = ..., step_scheduled: _Optional[_Union[StepScheduled, _Mapping]] = ..., step_leased: _Optional[_Union[StepLeased, _Mapping]] = ..., step_lease_lost: _Optional[_Union[StepLeaseLost, _Mapping]] = ..., step_reported: _Optional[_Union[StepReported, _Mapping]] = ..., step_succeeded: _Optional[_Union[StepSucceeded, _Mapping]] = ..., step_retry_scheduled: _Optional[_Union[StepRetryScheduled, _Mapping]] = ..., step_failed: _Optional[_Union[StepFailed, _Mapping]] = ..., step_skipped: _Optional[_Union[StepSkipped, _Mapping]] = ..., step_expanded: _Optional[_Union[StepExpanded, _Mapping]] = ..., wait_started: _Optional[_Union[WaitStarted, _Mapping]] = ..., decision_requested: _Optional[_Union[DecisionRequested, _Mapping]] = ..., decision_answered: _Optional[_Union[DecisionAnswered, _Mapping]] = ..., child_started: _Optional[_Union[ChildStarted, _Mapping]] = ..., step_iterated: _Optional[_Union[StepIterated, _Mapping]] = ..., signal_awaited: _Optional[_Union[SignalAwaited, _Mapping]] = ..., run_compensating: _Optional[_Union[RunCompensating, _Mapping]] = ..., clarification_requested: _Optional[_Union[ClarificationRequested, _Mapping]] = ..., clarification_answered: _Optional[_Union[ClarificationAnswered, _Mapping]] = ..., event_emitted: _Optional[_Union[EventEmitted, _Mapping]] = ..., model_called: _Optional[_Union[ModelCalled, _Mapping]] = ...) -> None: ...
+    operation_began: OperationBegan
+    operation_called: OperationCalled
+    def __init__(self, run: _Optional[str] = ..., sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., event_id: _Optional[str] = ..., step: _Optional[str] = ..., run_started: _Optional[_Union[RunStarted, _Mapping]] = ..., run_paused: _Optional[_Union[RunPaused, _Mapping]] = ..., run_resumed: _Optional[_Union[RunResumed, _Mapping]] = ..., run_cancelled: _Optional[_Union[RunCancelled, _Mapping]] = ..., run_retried: _Optional[_Union[RunRetried, _Mapping]] = ..., run_succeeded: _Optional[_Union[RunSucceeded, _Mapping]] = ..., run_failed: _Optional[_Union[RunFailed, _Mapping]] = ..., signal_received: _Optional[_Union[SignalReceived, _Mapping]] = ..., step_scheduled: _Optional[_Union[StepScheduled, _Mapping]] = ..., step_leased: _Optional[_Union[StepLeased, _Mapping]] = ..., step_lease_lost: _Optional[_Union[StepLeaseLost, _Mapping]] = ..., step_reported: _Optional[_Union[StepReported, _Mapping]] = ..., step_succeeded: _Optional[_Union[StepSucceeded, _Mapping]] = ..., step_retry_scheduled: _Optional[_Union[StepRetryScheduled, _Mapping]] = ..., step_failed: _Optional[_Union[StepFailed, _Mapping]] = ..., step_skipped: _Optional[_Union[StepSkipped, _Mapping]] = ..., step_expanded: _Optional[_Union[StepExpanded, _Mapping]] = ..., wait_started: _Optional[_Union[WaitStarted, _Mapping]] = ..., decision_requested: _Optional[_Union[DecisionRequested, _Mapping]] = ..., decision_answered: _Optional[_Union[DecisionAnswered, _Mapping]] = ..., child_started: _Optional[_Union[ChildStarted, _Mapping]] = ..., step_iterated: _Optional[_Union[StepIterated, _Mapping]] = ..., signal_awaited: _Optional[_Union[SignalAwaited, _Mapping]] = ..., run_compensating: _Optional[_Union[RunCompensating, _Mapping]] = ..., clarification_requested: _Optional[_Union[ClarificationRequested, _Mapping]] = ..., clarification_answered: _Optional[_Union[ClarificationAnswered, _Mapping]] = ..., event_emitted: _Optional[_Union[EventEmitted, _Mapping]] = ..., model_called: _Optional[_Union[ModelCalled, _Mapping]] = ..., operation_began: _Optional[_Union[OperationBegan, _Mapping]] = ..., operation_called: _Optional[_Union[OperationCalled, _Mapping]] = ...) -> None: ...
 
 class RunStarted(_message.Message):
     __slots__ = ("workflow", "revision", "inputs", "parent", "parent_step", "labels", "project", "trigger", "plan")
@@ -352,3 +358,47 @@ class ModelCalled(_message.Message):
     started: _generation_pb2.Started
     finish: _generation_pb2.Finish
     def __init__(self, response_id: _Optional[str] = ..., attempt: _Optional[int] = ..., request: _Optional[str] = ..., settings_digest: _Optional[str] = ..., settings: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., parent: _Optional[str] = ..., messages: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., transcript: _Optional[str] = ..., reply: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., answered: _Optional[str] = ..., started: _Optional[_Union[_generation_pb2.Started, _Mapping]] = ..., finish: _Optional[_Union[_generation_pb2.Finish, _Mapping]] = ...) -> None: ...
+
+class OperationBegan(_message.Message):
+    __slots__ = ("operation", "attempt", "call_id", "request", "effect")
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
+    operation: str
+    attempt: int
+    call_id: str
+    request: str
+    effect: _plugin_service_pb2.Effect
+    def __init__(self, operation: _Optional[str] = ..., attempt: _Optional[int] = ..., call_id: _Optional[str] = ..., request: _Optional[str] = ..., effect: _Optional[_Union[_plugin_service_pb2.Effect, str]] = ...) -> None: ...
+
+class OperationCalled(_message.Message):
+    __slots__ = ("operation", "attempt", "call_id", "request", "effect", "version", "input", "output", "error", "would", "actions", "dry_run", "took")
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    WOULD_FIELD_NUMBER: _ClassVar[int]
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    TOOK_FIELD_NUMBER: _ClassVar[int]
+    operation: str
+    attempt: int
+    call_id: str
+    request: str
+    effect: _plugin_service_pb2.Effect
+    version: str
+    input: _payload_pb2.Payload
+    output: _payload_pb2.Payload
+    error: _status_pb2.Status
+    would: _containers.RepeatedScalarFieldContainer[str]
+    actions: _containers.RepeatedScalarFieldContainer[str]
+    dry_run: bool
+    took: _duration_pb2.Duration
+    def __init__(self, operation: _Optional[str] = ..., attempt: _Optional[int] = ..., call_id: _Optional[str] = ..., request: _Optional[str] = ..., effect: _Optional[_Union[_plugin_service_pb2.Effect, str]] = ..., version: _Optional[str] = ..., input: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., output: _Optional[_Union[_payload_pb2.Payload, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., would: _Optional[_Iterable[str]] = ..., actions: _Optional[_Iterable[str]] = ..., dry_run: _Optional[bool] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,508 @@
+//! A call: checked, carried to the plugin, its chunks kept, its result checked; made again where its effect allows it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use consort_core::data::{INLINE_LIMIT, Json};
+use consort_core::event::{Code, Failure};
+use consort_core::plugin::{Invocation, Invoke, InvokeNews, Outcome, PluginAction as Action};
+use consort_core::ports::{BlobStore, BlobWriter, StoreError};
+use consort_core::{BlobRef, Data, Error, Kind};
+use consort_proto::blob::{Payload, payload};
+use consort_proto::plugin as wire;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant as Deadline, timeout_at};
+use tonic::{Request, Status};
+
+use crate::audit::Audit;
+use crate::contract::Contract;
+use crate::convert;
+use crate::host::inline;
+use crate::stats::Stats;
+use crate::supervise::{Live, Phase};
+
+/// Bytes of an input: larger values are handed over by the name of their blob.
+const INPUT: u64 = 3 * 1024 * 1024;
+/// Bytes of a result, and of one that must match a schema.
+const RESULT: u64 = 16 * 1024 * 1024 * 1024;
+const JSON_RESULT: u64 = 64 * 1024 * 1024;
+/// Bytes of a progress or log line.
+const LINE: usize = 8 * 1024;
+/// Lines of `would` and `actions`, and bytes of each.
+const LINES: usize = 1_000;
+/// Tries of a call that was lost with its plugin.
+const TRIES: u32 = 3;
+/// News that wait for a slow reader; then the plugin waits.
+const NEWS: usize = 64;
+
+/// What a call needs of the registry.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub blobs: Arc<dyn BlobStore>,
+    pub audit: Arc<Audit>,
+    pub stats: Arc<Stats>,
+    pub phase: watch::Receiver<Phase>,
+}
+
+/// A call on its way.
+pub(crate) struct Calling(mpsc::Receiver<Result<InvokeNews, Error>>);
+
+#[async_trait]
+impl Invocation for Calling {
+    async fn next(&mut self) -> Option<Result<InvokeNews, Error>> {
+        self.0.recv().await
+    }
+}
+
+/// Waits until a plugin takes calls.
+pub(crate) async fn live(phase: &mut watch::Receiver<Phase>, id: &str, until: Deadline) -> Result<Arc<Live>, Error> {
+    loop {
+        let now = phase.borrow_and_update().clone();
+        let why = match now {
+            Phase::Running(live) if !live.running.is_over() => return Ok(live),
+            Phase::Running(_) | Phase::Starting | Phase::BackingOff(_) => None,
+            Phase::Crashing(why) => Some(Error {
+                retry_after: Some(Duration::from_secs(60)),
+                ..Error::new(Kind::Unavailable, "PLUGIN_CRASHING", format!("plugin `{id}` {why}"))
+            }),
+            Phase::Refused(error) => {
+                let said = format!("plugin `{id}` is not started: {}", error.message);
+                Some(Error { violations: error.violations.clone(), ..Error::precondition("PLUGIN_REFUSED", said) })
+            }
+            Phase::Draining => Some(Error::unavailable(format!("plugin `{id}` is stopping"), Duration::from_secs(1))),
+            Phase::Disabled => {
+                let said = format!("plugin `{id}` is disabled; set `enabled: true` in plugins.yaml");
+                Some(Error::precondition("PLUGIN_REFUSED", said))
+            }
+        };
+        if let Some(why) = why {
+            return Err(why);
+        }
+        let late = || {
+            let said = format!("plugin `{id}` did not come up in time; `consort plugins` says why");
+            Error {
+                retry_after: Some(Duration::from_secs(1)),
+                ..Error::new(Kind::Unavailable, "PLUGIN_STARTING", said)
+            }
+        };
+        match timeout_at(until, phase.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return Err(late()),
+        }
+    }
+}
+
+/// The contract of an operation; NOT_FOUND with the nearest name.
+pub(crate) fn contract<'a>(live: &'a Live, call: &str) -> Result<&'a Arc<Contract>, Error> {
+    live.hello.operations.get(call).ok_or_else(|| {
+        let known = live.hello.operations.keys().map(|name| &**name);
+        let near = consort_core::workflow::nearest(call, known.clone());
+        let hint = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("it has {}", known.take(20).collect::<Vec<_>>().join(", ")),
+        };
+        let said = format!("plugin `{}` has no operation `{call}`; {hint}", live.manifest.id);
+        Error::new(Kind::NotFound, "NOT_FOUND", said)
+    })
+}
+
+/// Checks a call and begins it.
+pub(crate) async fn begin(mut caller: Caller, call: Invoke) -> Result<Calling, Error> {
+    let id = call.operation.plugin.clone();
+    // Until the operation is known, its own limit is not.
+    let patience = Deadline::now() + call.timeout.unwrap_or(Duration::from_secs(30));
+    let live = live(&mut caller.phase, &id, patience).await?;
+    let contract = contract(&live, &call.operation.operation)?.clone();
+    if call.dry_run && !contract.operation.dry_run {
+        let said = format!("operation `{}` cannot say what it would do; call it without dry_run", call.operation);
+        return Err(Error::precondition("NO_DRY_RUN", said));
+    }
+    let text = text_of(&*caller.blobs, &call.input).await?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| Error::bad_field("input", error.to_string()))?;
+    contract.check_input(&value)?;
+    let until = Deadline::now() + call.timeout.unwrap_or(contract.operation.timeout);
+    let (news, receiver) = mpsc::channel(NEWS);
+    let work = Work { caller, call, contract, text, until, news };
+    tokio::spawn(work.run(live));
+    Ok(Calling(receiver))
+}
+
+async fn text_of(blobs: &dyn BlobStore, input: &Data) -> Result<String, Error> {
+    match input {
+        Data::Inline(json) => Ok(json.as_str().to_owned()),
+        Data::Blob(blob) => {
+            if blob.size > INPUT {
+                let said = format!("has {} bytes; the most is {INPUT}. Hand over the blob's sha256 instead", blob.size);
+                return Err(Error::bad_field("input", said));
+            }
+            let bytes = blobs.read(&blob.sha256, 0, blob.size as usize).await.map_err(|error| store(&error))?;
+            let bytes =
+                bytes.ok_or_else(|| Error::bad_field("input", format!("there is no blob `{}`", blob.sha256)))?;
+            String::from_utf8(bytes).map_err(|_| Error::bad_field("input", "is not UTF-8"))
+        }
+    }
+}
+
+fn store(error: &StoreError) -> Error {
+    Error::unavailable(format!("the store of blobs: {error}"), Duration::from_secs(1))
+}
+
+/// How a try ended.
+enum Ended {
+    /// The plugin said how.
+    Done(Box<Outcome>),
+    /// It died, or its answer broke off.
+    Lost(String),
+    /// The time is up.
+    Late,
+    /// Nobody waits any more.
+    Unwanted,
+    /// The mesh itself could not go on.
+    Failed(Error),
+}
+
+struct Work {
+    caller: Caller,
+    call: Invoke,
+    contract: Arc<Contract>,
+    text: String,
+    until: Deadline,
+    news: mpsc::Sender<Result<InvokeNews, Error>>,
+}
+
+impl Work {
+    async fn run(mut self, mut on: Arc<Live>) {
+        let began = Instant::now();
+        self.caller.stats.in_flight.fetch_add(1, Ordering::Relaxed);
+        let mut tries = 0;
+        let ended = loop {
+            tries += 1;
+            let ended = match room(&on, &self.call, self.until).await {
+                Ok(_room) => self.attempt(&on, began).await,
+                Err(error) => Ended::Failed(error),
+            };
+            match ended {
+                Ended::Lost(why) if self.contract.operation.effect.repeats() && tries < TRIES => {
+                    tracing::warn!(operation = %self.call.operation, tries, "called again: {why}");
+                    // Until its end is known.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    match live(&mut self.caller.phase, &self.call.operation.plugin, self.until).await {
+                        Ok(next) => on = next,
+                        Err(error) => break Ended::Failed(error),
+                    }
+                }
+                ended => break ended,
+            }
+        };
+        self.caller.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let took = began.elapsed();
+        let operation = &self.call.operation;
+        let unknown = |why: &str| {
+            let said = format!("{why}; `{operation}` is a write, and nobody knows whether it was done");
+            Error::new(Kind::Aborted, "OUTCOME_UNKNOWN", said)
+        };
+        let repeats = self.contract.operation.effect.repeats();
+        let last = match ended {
+            Ended::Done(outcome) => Ok(InvokeNews::Done(*outcome)),
+            Ended::Lost(why) if repeats => {
+                Err(Error::unavailable(format!("`{operation}` was lost {tries} times: {why}"), Duration::from_secs(1)))
+            }
+            Ended::Lost(why) => Err(unknown(&why)),
+            Ended::Late if repeats => Err(Error::new(
+                Kind::DeadlineExceeded,
+                "DEADLINE_EXCEEDED",
+                format!("`{operation}` did not end in time"),
+            )),
+            Ended::Late => Err(unknown("the time is up")),
+            Ended::Unwanted => Err(unknown("the caller left")),
+            Ended::Failed(error) => Err(error),
+        };
+        self.count(&last, took);
+        let _ = self.news.send(last).await;
+    }
+
+    fn count(&self, last: &Result<InvokeNews, Error>, took: Duration) {
+        let (code, actions) = match last {
+            Ok(InvokeNews::Done(outcome)) => {
+                let actions = if self.call.dry_run { outcome.would.clone() } else { outcome.actions.clone() };
+                (outcome.result.as_ref().err().map_or(0, |failure| failure.code), actions)
+            }
+            Ok(_) => (0, Vec::new()),
+            Err(error) => (code_of(error.kind) as i32, Vec::new()),
+        };
+        self.caller.stats.count(took, code != 0);
+        let origin = &self.call.origin;
+        self.caller.audit.write(Action {
+            number: 0,
+            time: jiff::Timestamp::now().as_millisecond(),
+            operation: self.call.operation.to_string(),
+            call_id: self.call.call_id.to_string(),
+            namespace: origin.namespace.to_string(),
+            step: origin.step.as_ref().map(|(run, step)| (run.to_string(), step.to_string())),
+            agent: origin.agent.as_ref().map(ToString::to_string),
+            code,
+            took_ms: took.as_millis() as u64,
+            actions,
+            dry_run: self.call.dry_run,
+        });
+    }
+
+    async fn attempt(&self, on: &Live, began: Instant) -> Ended {
+        let origin = &self.call.origin;
+        let namespace = format!("namespaces/{}", origin.namespace);
+        let step = origin.step.as_ref().map(|(run, step)| format!("{namespace}/runs/{run}/steps/{step}"));
+        let mut request = Request::new(wire::InvokeRequest {
+            operation: self.call.operation.operation.to_string(),
+            input: Some(inline(&self.text)),
+            call_id: self.call.call_id.to_string(),
+            idempotency_key: self.call.idempotency_key.clone(),
+            dry_run: self.call.dry_run,
+            origin: Some(wire::Origin {
+                namespace,
+                step: step.unwrap_or_default(),
+                agent: origin.agent.as_deref().unwrap_or_default().to_owned(),
+            }),
+        });
+        request.set_timeout(self.until.saturating_duration_since(Deadline::now()));
+        let mut client = on.client.clone();
+        let whole = async {
+            let stream = client.invoke(request).await;
+            let mut stream = match stream {
+                Ok(response) => response.into_inner(),
+                Err(status) => return self.failed(on, &status, began).await,
+            };
+            let mut gathered = Gathered::default();
+            loop {
+                let kind = match stream.message().await {
+                    Ok(Some(message)) => message.kind,
+                    Ok(None) => return Ended::Lost("its answer ended without a result".to_owned()),
+                    Err(status) => return self.failed(on, &status, began).await,
+                };
+                match kind {
+                    Some(wire::invoke_response::Kind::Progress(wire::Progress { fraction, message })) => {
+                        let fraction = if fraction.is_nan() { -1.0 } else { fraction.clamp(-1.0, 1.0) };
+                        self.tell(InvokeNews::Progress(fraction, cut(message))).await;
+                    }
+                    Some(wire::invoke_response::Kind::Log(wire::Log { level, message, .. })) => {
+                        let known = ["debug", "info", "warn", "error"].contains(&level.as_str());
+                        let level = if known { level } else { "info".to_owned() };
+                        self.tell(InvokeNews::Log(level, cut(message))).await;
+                    }
+                    Some(wire::invoke_response::Kind::Chunk(bytes)) => {
+                        if let Err(ended) = gathered.take(&*self.caller.blobs, &bytes).await {
+                            return ended;
+                        }
+                    }
+                    Some(wire::invoke_response::Kind::Result(result)) => {
+                        return self.finish(on, gathered, result, began).await;
+                    }
+                    None => {}
+                }
+            }
+        };
+        tokio::select! {
+            ended = whole => ended,
+            () = self.news.closed() => Ended::Unwanted,
+            () = tokio::time::sleep_until(self.until) => Ended::Late,
+        }
+    }
+
+    async fn tell(&self, news: InvokeNews) {
+        let _ = self.news.send(Ok(news)).await;
+    }
+
+    /// What a status means: the plugin's own word, or that it is gone.
+    async fn failed(&self, on: &Live, status: &Status, began: Instant) -> Ended {
+        let own = std::error::Error::source(status).is_none();
+        if !own {
+            // The connection broke; its process is about to be known as ended.
+            let how = tokio::time::timeout(Duration::from_millis(500), on.running.ended()).await;
+            let how = how.map_or_else(|_| status.message().to_owned(), |how| format!("it ended: {how}"));
+            return Ended::Lost(how);
+        }
+        if status.code() == tonic::Code::DeadlineExceeded && Deadline::now() >= self.until {
+            return Ended::Late;
+        }
+        self.done(on, Err(convert::failure(status)), Vec::new(), Vec::new(), began)
+    }
+
+    async fn finish(&self, on: &Live, gathered: Gathered, result: wire::Result, began: Instant) -> Ended {
+        let broke = |why: String| {
+            let said = format!("plugin `{}` broke the contract of `{}`: {why}", on.manifest.id, self.call.operation);
+            Failure::new(Code::Internal, said)
+        };
+        let wire::Result { output, media_type, would, actions } = result;
+        let read = match gathered.writer {
+            Some(writer) => self.chunked(writer, &media_type).await,
+            None => whole(output).map(|text| (None, text)).map_err(Broke::Contract),
+        };
+        let checked = match read {
+            Ok((blob, text)) => match serde_json::from_str::<Value>(&text) {
+                Ok(value) => self.contract.check_output(&value).map(|()| (blob, text)).map_err(Broke::Contract),
+                Err(error) => Err(Broke::Contract(format!("its output is not JSON: {error}"))),
+            },
+            Err(broke) => Err(broke),
+        };
+        let result = match checked {
+            Ok((Some(blob), _)) => Ok(Data::Blob(blob)),
+            Ok((None, text)) => match self.kept(text).await {
+                Ok(data) => Ok(data),
+                Err(Broke::Contract(why)) => Err(broke(why)),
+                Err(Broke::Mesh(error)) => return Ended::Failed(error),
+            },
+            Err(Broke::Contract(why)) => Err(broke(why)),
+            Err(Broke::Mesh(error)) => return Ended::Failed(error),
+        };
+        self.done(on, result, would, actions, began)
+    }
+
+    fn done(
+        &self,
+        on: &Live,
+        result: Result<Data, Failure>,
+        would: Vec<String>,
+        actions: Vec<String>,
+        began: Instant,
+    ) -> Ended {
+        let lines = |lines: Vec<String>| lines.into_iter().take(LINES).map(cut).collect();
+        Ended::Done(Box::new(Outcome {
+            result,
+            would: lines(would),
+            actions: lines(actions),
+            took: began.elapsed(),
+            version: on.hello.version.clone(),
+        }))
+    }
+
+    /// What chunks are: the output itself, if they are JSON, or a blob that the output names.
+    async fn chunked(&self, writer: Box<dyn BlobWriter>, media_type: &str) -> Result<(Option<BlobRef>, String), Broke> {
+        let mesh = |error: StoreError| Broke::Mesh(store(&error));
+        let blob = writer.finish().await.map_err(mesh)?;
+        if media_type != "application/json" {
+            let media_type = if media_type.is_empty() { "application/octet-stream" } else { media_type };
+            let named = json!({"sha256": &*blob.sha256, "size_bytes": blob.size, "media_type": media_type});
+            return Ok((None, named.to_string()));
+        }
+        if blob.size > JSON_RESULT {
+            let why =
+                format!("its JSON has {} bytes; the most is {JSON_RESULT}. Send it with another media type", blob.size);
+            return Err(Broke::Contract(why));
+        }
+        let bytes = self.caller.blobs.read(&blob.sha256, 0, blob.size as usize).await.map_err(mesh)?;
+        let text = String::from_utf8(bytes.unwrap_or_default());
+        let text = text.map_err(|_| Broke::Contract("its output is not UTF-8".to_owned()))?;
+        let small = text.len() <= INLINE_LIMIT;
+        let blob = BlobRef { media_type: "application/json".into(), ..blob };
+        Ok(((!small).then_some(blob), text))
+    }
+
+    /// Large values travel as blobs.
+    async fn kept(&self, text: String) -> Result<Data, Broke> {
+        let large = text.len() > INLINE_LIMIT;
+        let json = Json::parse(text).map_err(|error| Broke::Contract(format!("its output: {error}")))?;
+        if !large {
+            return Ok(Data::Inline(json));
+        }
+        let bytes = json.as_str().as_bytes();
+        let blob = BlobRef {
+            sha256: hex::encode(Sha256::digest(bytes)).into(),
+            size: bytes.len() as u64,
+            media_type: "application/json".into(),
+        };
+        self.caller.blobs.put(&blob, bytes).await.map_err(|error| Broke::Mesh(store(&error)))?;
+        Ok(Data::Blob(blob))
+    }
+}
+
+enum Broke {
+    Contract(String),
+    Mesh(Error),
+}
+
+/// The bytes of a result so far.
+#[derive(Default)]
+struct Gathered {
+    writer: Option<Box<dyn BlobWriter>>,
+    size: u64,
+}
+
+impl Gathered {
+    async fn take(&mut self, blobs: &dyn BlobStore, bytes: &[u8]) -> Result<(), Ended> {
+        self.size += bytes.len() as u64;
+        if self.size > RESULT {
+            let said = format!("the result is larger than {RESULT} bytes, the most that one may have");
+            return Err(Ended::Failed(Error::new(Kind::ResourceExhausted, "RESULT_TOO_LARGE", said)));
+        }
+        let failed = |error: StoreError| Ended::Failed(store(&error));
+        if self.writer.is_none() {
+            self.writer = Some(blobs.writer("application/octet-stream").await.map_err(failed)?);
+        }
+        match &mut self.writer {
+            Some(writer) => writer.write(bytes).await.map_err(failed),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The text of an inline output; absent means null.
+fn whole(output: Option<Payload>) -> Result<String, String> {
+    match output.and_then(|output| output.kind) {
+        None => Ok("null".to_owned()),
+        Some(payload::Kind::Json(text)) => Ok(text),
+        Some(payload::Kind::Value(value)) => {
+            let fields = [("v".to_owned(), value)].into();
+            let mut object = convert::json(prost_types::Struct { fields });
+            Ok(object["v"].take().to_string())
+        }
+        Some(payload::Kind::Blob(_)) => Err("a plugin sends its output inline or in chunks, not as a blob".to_owned()),
+    }
+}
+
+/// A place in the plugin's queue, and then among the calls in work.
+async fn room(on: &Live, call: &Invoke, until: Deadline) -> Result<impl Sized + use<>, Error> {
+    let full = || {
+        let said = format!(
+            "plugin `{}` has {} calls in work and as many as may wait",
+            on.manifest.id, on.manifest.limits.in_flight
+        );
+        Error {
+            retry_after: Some(Duration::from_millis(500)),
+            ..Error::new(Kind::ResourceExhausted, "PLUGIN_BUSY", said)
+        }
+    };
+    let place = on.queue.clone().try_acquire_owned().map_err(|_| full())?;
+    match timeout_at(until, on.permits.clone().acquire_owned()).await {
+        Ok(Ok(permit)) => Ok((place, permit)),
+        _ => {
+            let said = format!("`{}` waited for its turn until its time was up", call.operation);
+            Err(Error::new(Kind::DeadlineExceeded, "DEADLINE_EXCEEDED", said))
+        }
+    }
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > LINE {
+        let end = (0..=LINE).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
+fn code_of(kind: Kind) -> Code {
+    match kind {
+        Kind::InvalidArgument => Code::InvalidArgument,
+        Kind::NotFound => Code::NotFound,
+        Kind::AlreadyExists => Code::AlreadyExists,
+        Kind::FailedPrecondition => Code::FailedPrecondition,
+        Kind::Aborted => Code::Aborted,
+        Kind::OutOfRange => Code::OutOfRange,
+        Kind::ResourceExhausted => Code::ResourceExhausted,
+        Kind::DeadlineExceeded => Code::DeadlineExceeded,
+        Kind::Unavailable => Code::Unavailable,
+        Kind::Internal => Code::Internal,
+    }
+}

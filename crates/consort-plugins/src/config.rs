@@ -1,0 +1,189 @@
+//! The operator's word: `plugins.yaml`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use consort_core::plugin::{Permissions, is_name};
+use consort_core::{Error, Violation};
+use serde::Deserialize;
+
+/// Plugins that a server may have.
+const MOST: usize = 1_000;
+
+/// Which plugins a server has, and what they may.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// By id.
+    pub plugins: BTreeMap<String, PluginConfig>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginConfig {
+    /// Folder with its manifest; a relative one is taken from the file's folder.
+    pub path: PathBuf,
+    /// What it may reach: `all` that its manifest wants, or a list. Nothing if absent.
+    #[serde(default)]
+    pub grant: Grant,
+    /// Its configuration, as its `config_schema` has it.
+    #[serde(default)]
+    pub config: serde_json::Value,
+    /// Secrets that it can be granted, by name.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, SecretFrom>,
+    /// Whether it is started.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Starts it although a mechanism of the sandbox is missing here, or (`off`) without one.
+    #[serde(default)]
+    pub sandbox: SandboxMode,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How strictly a plugin is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxMode {
+    /// All mechanisms, or it is not started.
+    #[default]
+    Required,
+    /// What this kernel has.
+    BestEffort,
+    /// None: it can do what the server's user can.
+    Off,
+}
+
+/// What the operator grants.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Grant {
+    /// `all`: what the manifest wants, now and after an upgrade.
+    Word(All),
+    /// These.
+    These(Box<Permissions>),
+}
+
+/// The word `all`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum All {
+    /// Everything that is wanted.
+    All,
+}
+
+impl Default for Grant {
+    fn default() -> Grant {
+        Grant::These(Box::default())
+    }
+}
+
+/// A secret by reference: `{env: NAME}` or `{file: PATH}`. It is read when it is asked for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretFrom {
+    /// A variable of the server's environment.
+    #[serde(default)]
+    pub env: Option<String>,
+    /// A file, without its last line break.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
+}
+
+impl fmt::Display for SecretFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.env, &self.file) {
+            (Some(name), _) => write!(f, "the environment variable {name}"),
+            (None, Some(path)) => write!(f, "the file {}", path.display()),
+            (None, None) => f.write_str("nowhere"),
+        }
+    }
+}
+
+impl SecretFrom {
+    /// The secret itself.
+    pub(crate) fn read(&self) -> Result<String, Error> {
+        let missing = || Error::precondition("SECRET_MISSING", format!("{self} has no secret; set it, and call again"));
+        let text = match (&self.env, &self.file) {
+            (Some(name), _) => std::env::var(name).map_err(|_| missing())?,
+            (None, Some(path)) => std::fs::read_to_string(path).map_err(|_| missing())?,
+            (None, None) => return Err(missing()),
+        };
+        let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+        if text.is_empty() { Err(missing()) } else { Ok(text.to_owned()) }
+    }
+}
+
+impl Config {
+    /// Reads a file. Every mistake is told.
+    pub fn read(path: &Path) -> Result<Config, Error> {
+        let shown = path.display();
+        let bad = |why: String| Error::bad_field("plugins", why);
+        let text = std::fs::read_to_string(path).map_err(|error| bad(format!("`{shown}` cannot be read: {error}")))?;
+        let mut config: Config = if text.trim().is_empty() {
+            Config::default()
+        } else {
+            serde_saphyr::from_str(&text).map_err(|error| bad(format!("`{shown}`: {error}")))?
+        };
+        let mut wrong = Vec::new();
+        let mut say = |field: String, description: String| wrong.push(Violation { field, description });
+        if config.plugins.len() > MOST {
+            say("plugins".into(), format!("has {} entries; the most is {MOST}", config.plugins.len()));
+        }
+        let base = path.parent().unwrap_or(Path::new("."));
+        for (id, plugin) in &mut config.plugins {
+            if !is_name(id) {
+                say(format!("plugins.{id}"), "is no id; use a letter, then letters, digits, `_` and `-`".into());
+            }
+            if plugin.path.is_relative() {
+                plugin.path = base.join(&plugin.path);
+            }
+            for (name, secret) in &plugin.secrets {
+                if secret.env.is_some() == secret.file.is_some() {
+                    let hint = "name one place, `{env: NAME}` or `{file: PATH}`";
+                    say(format!("plugins.{id}.secrets.{name}"), hint.into());
+                }
+            }
+        }
+        if wrong.is_empty() { Ok(config) } else { Err(Error::bad_fields(wrong)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_and_its_mistakes_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plugins.yaml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Config::read(&path)
+        };
+        let config = read(
+            "plugins:\n  git: {path: ./git, grant: all}\n  files:\n    path: /files\n    grant: {fs_read: [/src]}\n    config: {root: /src}\n    secrets: {T: {env: HOME}}\n",
+        )
+        .unwrap();
+        assert_eq!(config.plugins["git"].path, folder.path().join("./git"));
+        assert!(matches!(config.plugins["git"].grant, Grant::Word(All::All)));
+        let Grant::These(granted) = &config.plugins["files"].grant else { panic!("a list") };
+        assert_eq!(granted.fs_read, ["/src"]);
+        assert!(!config.plugins["files"].secrets["T"].read().unwrap().is_empty());
+        assert!(read("").unwrap().plugins.is_empty());
+        for (text, part) in [
+            ("plugins: {1x: {path: a}}", "plugins.1x"),
+            ("plugins: {x: {path: a, secrets: {T: {}}}}", "name one place"),
+            ("plugins: {x: {}}", "path"),
+            ("plugins: {x: {path: a, grnt: all}}", "grnt"),
+        ] {
+            let said = read(text).unwrap_err().message;
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Starting a plugin's program, shaking hands, and ending it.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use consort_core::Error;
+use hyper_util::rt::TokioIo;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::logs::{Lines, Logs};
+
+/// What the environment says to a plugin that was started by the mesh. It is no secret: it tells a person what to do who starts one by hand.
+pub const COOKIE: &str = "consort-plugin-host";
+/// Time between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+/// Bytes in flight of one call, and of all: results may be large.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// A program that serves `consort.plugin.v1`.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Id of the plugin.
+    pub id: Arc<str>,
+    /// Where it is started.
+    pub folder: PathBuf,
+    /// The program.
+    pub path: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Its own folder that stays.
+    pub data: PathBuf,
+    /// Variables that it sees beside those of the protocol.
+    pub environment: Vec<(String, String)>,
+    /// The mesh's socket and what to show there.
+    pub host: Option<(PathBuf, String)>,
+    /// Time to the handshake.
+    pub patience: Duration,
+}
+
+/// A process that has shaken hands.
+#[derive(Debug)]
+pub struct Running {
+    /// To it.
+    pub channel: Channel,
+    /// Its number.
+    pub pid: u32,
+    ended: watch::Receiver<Option<String>>,
+    end: CancellationToken,
+    logs: Logs,
+    // Removed with the process.
+    _folder: Arc<Folder>,
+}
+
+/// A folder that only this user can enter.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    /// In the folder of temporary files: paths of sockets are short.
+    fn new() -> std::io::Result<Folder> {
+        let path = std::env::temp_dir().join(format!("consort-plugin-{:016x}", rand::random::<u64>()));
+        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Folder(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Running {
+    /// How the process ended; waits for it.
+    pub async fn ended(&self) -> String {
+        let mut ended = self.ended.clone();
+        let said = ended.wait_for(Option::is_some).await;
+        said.ok().and_then(|said| said.clone()).unwrap_or_else(|| "it was given up".to_owned())
+    }
+
+    /// Whether the process has ended.
+    pub fn is_over(&self) -> bool {
+        self.ended.borrow().is_some()
+    }
+
+    /// The last lines that it printed.
+    pub fn last_words(&self) -> String {
+        self.logs.last(10)
+    }
+
+    /// SIGTERM, then SIGKILL after a pause, to it and all its children; waits for the end.
+    pub async fn stop(&self) {
+        self.end.cancel();
+        self.ended().await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end.cancel();
+    }
+}
+
+/// Starts a program and waits for its handshake and its socket.
+pub async fn start(program: &Program) -> Result<Running, Error> {
+    let id = &program.id;
+    let failed = |reason, why: String| Error::precondition(reason, format!("plugin `{id}` {why}"));
+    let broken = |why: &str, error: &dyn std::fmt::Display| failed("PLUGIN_START", format!("{why}: {error}"));
+    let folder = Arc::new(Folder::new().map_err(|error| broken("gets no folder for its socket", &error))?);
+    let socket = folder.0.join("s");
+    fs::create_dir_all(&program.data).map_err(|error| broken("gets no data folder", &error))?;
+    let mut command = Command::new(&program.path);
+    command
+        .args(&program.arguments)
+        .current_dir(&program.folder)
+        .env_clear()
+        .envs(program.environment.iter().map(|(name, value)| (name, value)))
+        .env("CONSORT_PLUGIN_COOKIE", COOKIE)
+        .env("CONSORT_PLUGIN_PROTOCOLS", "1-1")
+        .env("CONSORT_PLUGIN_SOCKET", &socket)
+        .env("CONSORT_PLUGIN_DATA", &program.data)
+        .env("TMPDIR", &folder.0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    if let Some((socket, token)) = &program.host {
+        command.env("CONSORT_HOST_SOCKET", socket).env("CONSORT_PLUGIN_TOKEN", token);
+    }
+    let shown = program.path.display();
+    let mut child =
+        command.spawn().map_err(|error| failed("PLUGIN_START", format!("does not start: `{shown}`: {error}")))?;
+    let logs = Logs::default();
+    if let Some(stderr) = child.stderr.take() {
+        tokio::spawn(logs.clone().follow(id.clone(), stderr));
+    }
+    let pid = child.id().unwrap_or_default();
+    let stdout = child.stdout.take();
+    let (ended_by, ended) = watch::channel(None);
+    let end = CancellationToken::new();
+    tokio::spawn(watch_over(child, pid, end.clone(), ended_by));
+    let running = |channel| Running {
+        channel,
+        pid,
+        ended: ended.clone(),
+        end: end.clone(),
+        logs: logs.clone(),
+        _folder: folder.clone(),
+    };
+
+    let shaken = tokio::time::timeout(program.patience, async {
+        let Some(stdout) = stdout else { return Err("has no standard output".to_owned()) };
+        let mut lines = Lines::new(stdout);
+        let mut over = ended.clone();
+        let line = tokio::select! {
+            line = lines.next() => line,
+            _ = over.wait_for(Option::is_some) => None,
+        };
+        let Some(line) = line else {
+            let _ = over.wait_for(Option::is_some).await;
+            let how = ended.borrow().clone().unwrap_or_default();
+            return Err(format!("ended before its handshake: {how}"));
+        };
+        let path = handshake(&line, &socket)?;
+        tokio::spawn(lines.log(logs.clone(), id.clone()));
+        let connected = async {
+            tokio::select! {
+                channel = connect(path) => channel,
+                _ = over.wait_for(Option::is_some) => Err("ended after its handshake".to_owned()),
+            }
+        };
+        connected.await
+    });
+    match shaken.await {
+        Ok(Ok(channel)) => Ok(running(channel)),
+        Ok(Err(why)) => {
+            end.cancel();
+            // Its last words may still be on their way.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let words = logs.last(10);
+            let words = if words.is_empty() { String::new() } else { format!("; it said: {words}") };
+            Err(failed("PLUGIN_START", format!("{why}{words}")))
+        }
+        Err(_) => {
+            end.cancel();
+            let limit = program.patience.as_secs();
+            let hint = "a plugin prints `1|1|unix|PATH|grpc` on standard output when it listens";
+            Err(failed("PLUGIN_START", format!("did not shake hands within {limit} s; {hint}")))
+        }
+    }
+}
+
+/// The path that the handshake names.
+fn handshake(line: &str, socket: &Path) -> Result<PathBuf, String> {
+    let shown: String = line.chars().take(200).collect();
+    let parts: Vec<&str> = line.trim().split('|').collect();
+    let [handshake, protocol, network, path, wire] = parts.as_slice() else {
+        return Err(format!(
+            "printed `{shown}` instead of the handshake `1|1|unix|PATH|grpc`; print nothing before it"
+        ));
+    };
+    if (*handshake, *network, *wire) != ("1", "unix", "grpc") {
+        return Err(format!("shook hands with `{shown}`; this mesh knows `1|1|unix|PATH|grpc`"));
+    }
+    if *protocol != "1" {
+        return Err(format!("speaks version `{protocol}` of the plugin protocol; this mesh speaks 1"));
+    }
+    let path = Path::new(path);
+    if path.parent() != socket.parent() {
+        let wanted = socket.display();
+        return Err(format!(
+            "listens at `{}`; it must be where CONSORT_PLUGIN_SOCKET says, `{wanted}`",
+            path.display()
+        ));
+    }
+    Ok(path.to_owned())
+}
+
+async fn connect(path: PathBuf) -> Result<Channel, String> {
+    let endpoint = Endpoint::from_static("http://plugin")
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    let shown = path.display().to_string();
+    let mut last = String::new();
+    // A plugin may print its line just before it listens.
+    for pause in [0, 5, 20, 50, 100, 200, 500, 1_000] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let at = path.clone();
+        let connector = tower::service_fn(move |_| {
+            let at = at.clone();
+            async move {
+                let stream = UnixStream::connect(&at).await?;
+                // Whoever else could listen there is not the plugin.
+                let (theirs, ours) = (stream.peer_cred()?.uid(), rustix::process::getuid().as_raw());
+                if theirs != ours {
+                    let said = format!("user {theirs} listens there instead of user {ours}");
+                    return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, said));
+                }
+                Ok(TokioIo::new(stream))
+            }
+        });
+        match endpoint.connect_with_connector(connector).await {
+            Ok(channel) => return Ok(channel),
+            Err(error) => last = format!("{error:?}"),
+        }
+    }
+    Err(format!("does not listen at `{shown}`: {last}"))
+}
+
+/// Waits for the end of a process, or brings it about.
+async fn watch_over(mut child: Child, pid: u32, end: CancellationToken, ended: watch::Sender<Option<String>>) {
+    // Closed with this task: a plugin whose standard input ends knows that the mesh is gone.
+    let stdin = child.stdin.take();
+    let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let to_all = |signal| {
+        if let Some(group) = group {
+            // The group may be gone already.
+            let _ = kill_process_group(group, signal);
+        }
+    };
+    let status = tokio::select! {
+        status = child.wait() => status,
+        () = end.cancelled() => {
+            drop(stdin);
+            to_all(Signal::TERM);
+            match tokio::time::timeout(GRACE, child.wait()).await {
+                Ok(status) => status,
+                Err(_) => {
+                    to_all(Signal::KILL);
+                    child.wait().await
+                }
+            }
+        }
+    };
+    // What it started does not outlive it.
+    to_all(Signal::KILL);
+    let said = match status {
+        Ok(status) => status.to_string(),
+        Err(error) => format!("nobody knows how: {error}"),
+    };
+    ended.send_replace(Some(said));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handshake_is_read() {
+        let socket = Path::new("/tmp/x/s");
+        assert_eq!(handshake("1|1|unix|/tmp/x/s|grpc\n", socket).unwrap(), socket);
+        for (line, part) in [
+            ("hello", "instead of the handshake"),
+            ("1|2|unix|/tmp/x/s|grpc", "version `2`"),
+            ("1|1|tcp|127.0.0.1:1|grpc", "this mesh knows"),
+            ("1|1|unix|/var/run/docker.sock|grpc", "must be where"),
+        ] {
+            let said = handshake(line, socket).unwrap_err();
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+}

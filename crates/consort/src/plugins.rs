@@ -1,0 +1,73 @@
+//! The plugins of a server: the operator's file, and the host.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use consort_core::event::Published;
+use consort_core::ports::BlobStore;
+use consort_core::{Data, Error, Json};
+use consort_engine::Engine;
+use consort_plugins::{Config, Events, HostParts, Options, Plugins};
+use uuid::Uuid;
+
+/// The file in the data folder that is read when none is named.
+const FILE: &str = "plugins.yaml";
+
+/// Where plugins are named.
+#[derive(Clone, Debug)]
+pub(crate) enum PluginsFrom {
+    /// The file in the data folder, if there is one.
+    Data,
+    /// This file.
+    File(PathBuf),
+    /// No plugins at all.
+    Nowhere,
+}
+
+/// Reads the configuration and starts what it names. `None` if there shall be no plugins.
+pub(crate) fn open(
+    from: &PluginsFrom,
+    data: &Path,
+    blobs: Arc<dyn BlobStore>,
+    engine: &Engine,
+) -> anyhow::Result<Option<Plugins>> {
+    let path = match from {
+        PluginsFrom::Nowhere => return Ok(None),
+        PluginsFrom::File(path) => Some(path.clone()),
+        PluginsFrom::Data => Some(data.join(FILE)).filter(|path| path.exists()),
+    };
+    let config = match path {
+        Some(path) => Config::read(&std::path::absolute(path)?)?,
+        None => Config::default(),
+    };
+    let events: Arc<dyn Events> = Arc::new(Publisher(engine.clone()));
+    let folder = std::path::absolute(data.join("plugins"))?;
+    Ok(Some(Plugins::open(Options { config, folder, blobs, host: HostParts { events: Some(events) } })?))
+}
+
+/// Publishes what plugins have to say, in the default namespace.
+struct Publisher(Engine);
+
+#[async_trait]
+impl Events for Publisher {
+    async fn publish(&self, event_type: String, subject: String, data: Json) -> Result<String, Error> {
+        let event_id = Uuid::now_v7();
+        let event = Published {
+            event_id,
+            event_type,
+            event_version: 1,
+            timestamp: jiff::Timestamp::now().as_millisecond(),
+            source: "plugin".to_owned(),
+            instance: subject.clone(),
+            correlation_id: event_id,
+            causation_id: None,
+            namespace: "default".into(),
+            subject,
+            payload: Data::Inline(data),
+            depth: 0,
+        };
+        self.0.publish(vec![event]).await?;
+        Ok(event_id.to_string())
+    }
+}

@@ -12,6 +12,7 @@
 mod audit;
 mod call;
 mod config;
+pub mod conformance;
 mod contract;
 mod convert;
 mod grants;

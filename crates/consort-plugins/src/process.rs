@@ -56,6 +56,7 @@ pub struct Running {
     pub pid: u32,
     ended: watch::Receiver<Option<String>>,
     end: CancellationToken,
+    leave: CancellationToken,
     logs: Logs,
     // Removed with the process.
     _folder: Arc<Folder>,
@@ -96,6 +97,11 @@ impl Running {
     /// The last lines that it printed.
     pub fn last_words(&self) -> String {
         self.logs.last(10)
+    }
+
+    /// Closes its standard input, as the end of the mesh does, and leaves it to itself.
+    pub fn abandon(&self) {
+        self.leave.cancel();
     }
 
     /// SIGTERM, then SIGKILL after a pause, to it and all its children; waits for the end.
@@ -148,13 +154,13 @@ pub async fn start(program: &Program) -> Result<Running, Error> {
     let pid = child.id().unwrap_or_default();
     let stdout = child.stdout.take();
     let (ended_by, ended) = watch::channel(None);
-    let end = CancellationToken::new();
-    tokio::spawn(watch_over(child, pid, end.clone(), ended_by));
+    let (end, leave) = (CancellationToken::new(), CancellationToken::new());
+    tokio::spawn(watch_over(child, pid, (end.clone(), leave.clone()), ended_by));
     let running = |channel| Running {
         channel,
         pid,
         ended: ended.clone(),
-        end: end.clone(),
+        end: end.clone(), leave: leave.clone(),
         logs: logs.clone(),
         _folder: folder.clone(),
     };
@@ -259,9 +265,14 @@ async fn connect(path: PathBuf) -> Result<Channel, String> {
 }
 
 /// Waits for the end of a process, or brings it about.
-async fn watch_over(mut child: Child, pid: u32, end: CancellationToken, ended: watch::Sender<Option<String>>) {
+async fn watch_over(
+    mut child: Child,
+    pid: u32,
+    (end, leave): (CancellationToken, CancellationToken),
+    ended: watch::Sender<Option<String>>,
+) {
     // Closed with this task: a plugin whose standard input ends knows that the mesh is gone.
-    let stdin = child.stdin.take();
+    let mut stdin = child.stdin.take();
     let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let to_all = |signal| {
         if let Some(group) = group {
@@ -271,8 +282,18 @@ async fn watch_over(mut child: Child, pid: u32, end: CancellationToken, ended: w
     };
     let status = tokio::select! {
         status = child.wait() => status,
+        () = leave.cancelled() => {
+            drop(stdin.take());
+            tokio::select! {
+                status = child.wait() => status,
+                () = end.cancelled() => {
+                    to_all(Signal::KILL);
+                    child.wait().await
+                }
+            }
+        }
         () = end.cancelled() => {
-            drop(stdin);
+            drop(stdin.take());
             to_all(Signal::TERM);
             match tokio::time::timeout(GRACE, child.wait()).await {
                 Ok(status) => status,

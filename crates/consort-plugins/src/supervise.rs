@@ -449,7 +449,7 @@ fn hangs(id: &str, running: &Running, why: Late) -> Failed {
 }
 
 /// The variables that are granted, and those that no program can do without.
-fn environment(granted: &Permissions) -> Vec<(String, String)> {
+pub(crate) fn environment(granted: &Permissions) -> Vec<(String, String)> {
     let always = ["PATH", "LANG", "LC_ALL", "TZ"].map(str::to_owned);
     let mut names: Vec<String> = always.into_iter().chain(granted.env.iter().cloned()).collect();
     names.sort();

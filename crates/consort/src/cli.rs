@@ -114,6 +114,7 @@ pub(crate) enum Command {
     /// Say how good a model's answer was.
     Rate(models::Rate),
     /// List plugins, install, reload and show them.
+    #[command(visible_alias = "plugin")]
     Plugins(plugins::Plugins),
     /// Call an operation of a plugin.
     Call(plugins::Call),
@@ -382,6 +383,7 @@ mod tests {
             "consort plugins install ./plugins/git --grant",
             "consort plugins reload git",
             "consort plugins actions git",
+            "consort plugin test ./plugins/git",
             "consort call git.log path=. limit=3 --dry-run",
             "consort bench ask --concurrency 16 --worker python",
             "consort bench-asker --lanes 4 --seconds 1 --warmup 0",

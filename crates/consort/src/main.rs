@@ -74,6 +74,7 @@ async fn execute(cli: Cli) -> Result<()> {
         Command::Restore(restore) => return restore.run(&global).await,
         Command::Import(import) if import.offline => return import.run_offline(&global).await,
         Command::Completions(completions) => return complete(completions.shell),
+        Command::Plugins(plugins) if plugins.is_local() => return plugins.run_local().await,
         Command::Schema => return schema(),
         other => other,
     };

@@ -1,6 +1,6 @@
 //! `consort plugins` and `consort call`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -10,6 +10,7 @@ use consort_proto::plugin::{
     ListPluginsRequest, Operation, Permissions, Plugin, PluginState, ReloadPluginRequest, UninstallPluginRequest,
     invoke_operation_response,
 };
+use consort_plugins::conformance::{self, Check, Verdict};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
@@ -26,7 +27,8 @@ Examples:
   consort plugins show git
   consort plugins install ./plugins/git --grant
   consort plugins reload git
-  consort plugins actions git")]
+  consort plugins actions git
+  consort plugins test ./plugins/git")]
 pub(crate) struct Plugins {
     /// What to do instead of listing.
     #[command(subcommand)]
@@ -73,6 +75,11 @@ pub(crate) enum PluginAction {
         #[arg(short = 'n', long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(i32).range(1..=1_000))]
         limit: i32,
     },
+    /// Try whether a plugin does what every plugin must; needs no server.
+    Test {
+        /// Its folder.
+        folder: PathBuf,
+    },
 }
 
 fn full(id: &str) -> String {
@@ -80,6 +87,19 @@ fn full(id: &str) -> String {
 }
 
 impl Plugins {
+    /// Whether it needs no server.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self.action, Some(PluginAction::Test { .. }))
+    }
+
+    /// Runs what needs no server.
+    pub(crate) async fn run_local(self) -> Result<()> {
+        match self.action {
+            Some(PluginAction::Test { folder }) => test(&folder).await,
+            _ => unreachable!("asked before"),
+        }
+    }
+
     /// Runs the command.
     pub(crate) async fn run(self, context: &Context) -> Result<()> {
         let mut client = context.mesh.client.plugins();
@@ -134,8 +154,27 @@ impl Plugins {
                     table.render_or("nothing was called yet")
                 })
             }
+            Some(PluginAction::Test { .. }) => unreachable!("needs no server"),
         }
     }
+}
+
+/// Tries a plugin and prints each check as it ends.
+async fn test(folder: &Path) -> Result<()> {
+    let mut tell = |check: &Check| {
+        let millis = check.took.as_millis();
+        match &check.verdict {
+            Verdict::Passed => println!("ok       {} ({millis} ms)", check.name),
+            Verdict::Failed(why) => println!("FAILED   {}\n         {why}", check.name),
+            Verdict::Skipped(why) => println!("skipped  {} ({why})", check.name),
+        }
+    };
+    let checks = conformance::test(folder, &mut tell).await.map_err(|error| Failure::failed(error.message))?;
+    let count = |passed: fn(&Verdict) -> bool| checks.iter().filter(|check| passed(&check.verdict)).count();
+    let failed = count(|verdict| matches!(verdict, Verdict::Failed(_)));
+    let skipped = count(|verdict| matches!(verdict, Verdict::Skipped(_)));
+    let said = format!("{} passed, {failed} failed, {skipped} skipped", checks.len() - failed - skipped);
+    if failed > 0 { Err(Failure::failed(said)) } else { print(&format!("{said}\n")) }
 }
 
 fn span(length: Option<&prost_types::Duration>) -> String {

@@ -108,8 +108,13 @@ func (c *Call) Progress(fraction float64, message string) {
 	}}})
 }
 
-// Log writes a line into the call's log; what is longer than 8 KiB is cut.
+// Log writes a line into the call's log; what is longer than 8 KiB is cut. A level that is none is taken as info.
 func (c *Call) Log(level Level, message string) {
+	switch level {
+	case LevelDebug, LevelInfo, LevelWarn, LevelError:
+	default:
+		level = LevelInfo
+	}
 	c.say(&pluginv1.InvokeResponse{Kind: &pluginv1.InvokeResponse_Log{Log: &pluginv1.Log{
 		Time: timestamppb.Now(), Level: string(level), Message: fault.Cut(message, logLimit),
 	}}})

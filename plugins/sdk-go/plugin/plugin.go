@@ -28,7 +28,7 @@ const (
 	protocol       = 1
 	maxOperations  = 1000
 	defaultTimeout = 60 * time.Second
-	defaultInWork  = 64
+	defaultInWork  = 256
 )
 
 var (
@@ -51,7 +51,7 @@ const (
 
 // Plugin is a set of operations. Make it with [New]; mistakes in what it is told are reported together when it is served.
 type Plugin struct {
-	// MaxInWork is how many calls it takes at once, 64 unless set; more are refused with RESOURCE_EXHAUSTED. Set it before it serves.
+	// MaxInWork is how many calls it takes at once, 256 unless set (the mesh sends no more than the manifest's `in_flight`); more are refused with RESOURCE_EXHAUSTED. Set it before it serves.
 	MaxInWork int
 
 	name, version, description string

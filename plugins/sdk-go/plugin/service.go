@@ -151,28 +151,26 @@ func (s *service) configured() bool {
 func (s *service) Drain(ctx context.Context, request *pluginv1.DrainRequest) (*pluginv1.DrainResponse, error) {
 	s.health.Shutdown()
 	empty := s.gate.close()
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	if deadline, ok := ctx.Deadline(); ok {
-		early, cancel := context.WithDeadline(ctx, deadline.Add(-drainMargin))
-		defer cancel()
-		ctx = early
-	}
-	var grace <-chan time.Time
+	var grace, late <-chan time.Time
 	if request.Grace != nil {
 		grace = time.After(max(request.Grace.AsDuration(), 0))
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		late = time.After(time.Until(deadline) - drainMargin)
 	}
 	select {
 	case <-empty:
 		return &pluginv1.DrainResponse{}, nil
-	case <-grace:
 	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err() // Whoever asked has gone; what is in work goes on.
+	case <-grace:
+	case <-late:
 	}
 	cancelled := s.gate.cancel()
 	select {
 	case <-empty:
 	case <-ctx.Done():
-	case <-time.After(tidyUp):
+	case <-time.After(min(tidyUp, drainMargin/2)):
 	}
 	return &pluginv1.DrainResponse{Cancelled: int32(cancelled)}, nil
 }

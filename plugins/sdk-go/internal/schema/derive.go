@@ -3,9 +3,14 @@ package schema
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/json"
 	"fmt"
+	"log/slog"
+	"maps"
 	"reflect"
+	"slices"
+	"time"
 
 	derive "github.com/google/jsonschema-go/jsonschema"
 	validate "github.com/santhosh-tekuri/jsonschema/v6"
@@ -20,11 +25,19 @@ type Schema struct {
 	defaults []byte
 }
 
+// anything lists the types, as the library would let a pointer to an empty schema be null only.
+var anything = &derive.Schema{Types: []string{"array", "boolean", "null", "number", "object", "string"}}
+
 // What encoding/json writes in another way than the type's kind says.
 var known = map[reflect.Type]*derive.Schema{
 	reflect.TypeFor[[]byte]():          {Type: "string", ContentEncoding: "base64"},
-	reflect.TypeFor[json.RawMessage](): {},
+	reflect.TypeFor[json.RawMessage](): anything,
 	reflect.TypeFor[json.Number]():     {Type: "number"},
+}
+
+// What the library knows itself.
+var builtIn = map[reflect.Type]bool{
+	reflect.TypeFor[time.Time](): true, reflect.TypeFor[slog.Level](): true,
 }
 
 // For derives the schema of a type. Fields with `omitempty`, `omitzero` or a tag `default` are optional, all others required; unknown
@@ -35,12 +48,14 @@ func For(of reflect.Type) (*Schema, error) {
 	if of.Kind() == reflect.Interface {
 		return nil, nil
 	}
-	root, err := derive.ForType(of, &derive.ForOptions{TypeSchemas: known})
+	special := maps.Clone(known)
+	collect(of, special, map[reflect.Type]bool{})
+	root, err := derive.ForType(of, &derive.ForOptions{TypeSchemas: special})
 	if err != nil {
 		return nil, err
 	}
 	defaults := map[string]any{}
-	if err := tighten(of, root, "", defaults); err != nil {
+	if err := tighten(special, of, root, "", defaults); err != nil {
 		return nil, err
 	}
 	text, err := json.Marshal(root)
@@ -71,6 +86,40 @@ func Parse(text []byte) (*Schema, error) {
 	compiled, err := compile(text)
 	schema.compiled = compiled
 	return schema, err
+}
+
+var (
+	marshalers = []reflect.Type{reflect.TypeFor[json.Marshaler](), reflect.TypeFor[json.Unmarshaler]()}
+	texts      = []reflect.Type{reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[encoding.TextUnmarshaler]()}
+)
+
+// collect finds the types within a type that write themselves: as anything, or as text.
+func collect(of reflect.Type, special map[reflect.Type]*derive.Schema, seen map[reflect.Type]bool) {
+	if special[of] != nil || builtIn[of] || seen[of] {
+		return
+	}
+	seen[of] = true
+	is := func(one reflect.Type) bool {
+		return of.Kind() != reflect.Pointer && reflect.PointerTo(of).Implements(one)
+	}
+	switch {
+	case slices.ContainsFunc(marshalers, is):
+		special[of] = anything
+		return
+	case slices.ContainsFunc(texts, is):
+		special[of] = &derive.Schema{Type: "string"}
+		return
+	}
+	switch of.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		collect(of.Elem(), special, seen)
+	case reflect.Struct:
+		for _, field := range reflect.VisibleFields(of) {
+			if field.IsExported() {
+				collect(field.Type, special, seen)
+			}
+		}
+	}
 }
 
 // IsObject tells whether every value is a JSON object.

@@ -2,6 +2,8 @@ package schema
 
 import (
 	"encoding/json"
+	"math/big"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -107,8 +109,13 @@ func TestWhatGoWritesMatchesItsSchema(t *testing.T) {
 		Kind  *string           `json:"kind" enum:"a,b"`
 		Data  []byte            `json:"data"`
 		When  time.Time         `json:"when"`
+		From  netip.Addr        `json:"from"`
+		Odd   odd               `json:"odd"`
+		Big   *big.Int          `json:"big"`
+		Rat   *big.Rat          `json:"rat"`
+		Odds  []*odd            `json:"odds"`
 	}
-	text, err := json.Marshal(output{Data: []byte("x")})
+	text, err := json.Marshal(output{Data: []byte("x"), Big: big.NewInt(3), Rat: big.NewRat(1, 3), Odds: []*odd{nil, {}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,5 +151,10 @@ func TestTypesAndTagsThatWillNotDo(t *testing.T) {
 		t.Errorf("any has the schema %v, error %v", schema, err)
 	}
 }
+
+// odd writes itself in its own way.
+type odd struct{ hidden int }
+
+func (odd) MarshalJSON() ([]byte, error) { return []byte(`[1,"two"]`), nil }
 
 type loop struct{ Next *loop }

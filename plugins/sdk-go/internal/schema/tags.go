@@ -14,18 +14,18 @@ import (
 
 // tighten puts the keywords of the struct tags into a derived schema. What is a default goes into defaults, by name; these are nil
 // where nothing is there to have them: in lists, maps and behind pointers.
-func tighten(of reflect.Type, schema *derive.Schema, path string, defaults map[string]any) error {
+func tighten(special map[reflect.Type]*derive.Schema, of reflect.Type, schema *derive.Schema, path string, defaults map[string]any) error {
 	for of.Kind() == reflect.Pointer {
 		of, defaults = of.Elem(), nil
 	}
-	if _, ok := known[of]; ok || schema == nil {
+	if special[of] != nil || builtIn[of] || schema == nil {
 		return nil
 	}
 	switch of.Kind() {
 	case reflect.Slice, reflect.Array:
-		return tighten(of.Elem(), schema.Items, path+"[]", nil)
+		return tighten(special, of.Elem(), schema.Items, path+"[]", nil)
 	case reflect.Map:
-		return tighten(of.Elem(), schema.AdditionalProperties, path+"{}", nil)
+		return tighten(special, of.Elem(), schema.AdditionalProperties, path+"{}", nil)
 	case reflect.Struct:
 	default:
 		return nil
@@ -56,7 +56,7 @@ func tighten(of reflect.Type, schema *derive.Schema, path string, defaults map[s
 		if defaults != nil && field.Type.Kind() == reflect.Struct {
 			inner = map[string]any{}
 		}
-		if err := tighten(field.Type, property, where, inner); err != nil {
+		if err := tighten(special, field.Type, property, where, inner); err != nil {
 			return err
 		}
 		if len(inner) > 0 {

@@ -133,7 +133,8 @@ func (m *realMesh) await(begun run) run {
 	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		var now run
 		m.cli(&now, "get", begun.Name)
-		if now.State != "RUN_STATE_RUNNING" && now.State != "RUN_STATE_PENDING" {
+		switch now.State {
+		case "RUN_STATE_SUCCEEDED", "RUN_STATE_FAILED", "RUN_STATE_CANCELLED":
 			return now
 		}
 		if time.Since(began) > 3*patience {

@@ -66,7 +66,7 @@ func environment(t *testing.T) (folder string, env []string) {
 	}
 }
 
-// spawn starts the plugin, reads its line, and says hello. The test fails if a goroutine of it outlives the test.
+// spawn starts the plugin as the mesh does, reads its line, and configures it. It is killed at the end of the test.
 func spawn(t *testing.T) *process {
 	t.Helper()
 	folder, env := environment(t)

@@ -167,7 +167,7 @@ func (s *fakeStream) closes() {
 	s.ended <- nil
 }
 
-// under makes a worker for the mesh, which logs nothing.
+// worker makes a worker for the mesh, which logs nothing.
 func (m *fakeMesh) worker(slots int) *Worker {
 	return New("under-test", slots).Address(m.address).Logger(slog.New(slog.NewTextHandler(io.Discard, nil)))
 }

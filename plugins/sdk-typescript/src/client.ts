@@ -1,4 +1,4 @@
-// A thin client: apply a workflow, start runs of it, wait for them.
+// A thin client: apply a workflow, start runs of it, wait for them, stop them.
 import type { Client as Connection } from "@grpc/grpc-js";
 import { codeName, RpcError } from "./errors.js";
 import { Blobs } from "./blobs.js";
@@ -83,6 +83,11 @@ export class Client {
       const run = await this.#result(await unary(this.#connection, OrchestratorService.method.waitRun, request, settings));
       if (OVER.includes(run.state) || Date.now() >= end) return run;
     }
+  }
+
+  /** Stops a run; its workers are told to stop its tasks. */
+  async cancelRun(name: string, reason = ""): Promise<void> {
+    await unary(this.#connection, OrchestratorService.method.cancelRun, { name, reason }, { timeout: TIMEOUT });
   }
 
   /** Hangs up. */

@@ -9,6 +9,8 @@ import { cut } from "./text.js";
 /** Bytes that a message carries at most of a result. */
 export const CHUNK = 1024 * 1024;
 const OCTETS = "application/octet-stream";
+/** Chunks that may wait: handlers await each, so more than a few mean that one does not. */
+const CHUNKS = 8;
 const LEVELS: readonly string[] = ["debug", "info", "warn", "error"];
 const LINE = 8 * 1024;
 const PROGRESS_TEXT = 1024;
@@ -60,6 +62,9 @@ export class Call implements Context<unknown> {
   /** Media type of the chunks that left; undefined if there were none. */
   mediaType: string | undefined;
   readonly #sink: Sink;
+  #sent: Promise<unknown> = Promise.resolve();
+  #waiting = 0;
+  #failure: { error: unknown } | undefined;
 
   constructor(request: CallRequest, sink: Sink) {
     this.config = request.config;
@@ -102,7 +107,26 @@ export class Call implements Context<unknown> {
     return result;
   }
 
-  async chunk(bytes: Uint8Array | string, mediaType = this.mediaType ?? OCTETS): Promise<Streamed> {
+  chunk(bytes: Uint8Array | string, mediaType = this.mediaType ?? OCTETS): Promise<Streamed> {
+    // In the order of the calls, also for those who do not await them.
+    const sent = this.#sent.then(() => this.#send(bytes, mediaType));
+    this.#waiting += 1;
+    // A result that lacks a part must not pass for whole, whether the handler looked at this promise or not.
+    this.#sent = sent.catch((error: unknown) => (this.#failure ??= { error })).finally(() => (this.#waiting -= 1));
+    return sent;
+  }
+
+  /** Resolves when all chunks have left; rejects if one did not. */
+  async flushed(): Promise<void> {
+    await this.#sent;
+    if (this.#failure) throw this.#failure.error;
+  }
+
+  async #send(bytes: Uint8Array | string, mediaType: string): Promise<Streamed> {
+    if (this.#failure) throw this.#failure.error;
+    if (this.#waiting > CHUNKS) {
+      throw new PluginError("RESOURCE_EXHAUSTED", `${this.#waiting} chunks wait to be sent; await each ctx.chunk(...)`);
+    }
     if (this.mediaType !== undefined && this.mediaType !== mediaType) {
       throw new TypeError(`mediaType: '${mediaType}' after '${this.mediaType}'; all chunks of a result have the same`);
     }

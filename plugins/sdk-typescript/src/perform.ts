@@ -24,6 +24,7 @@ export async function perform(plugin: Served, request: CallRequest, sink: Sink):
   const call = new Call(request, sink);
   try {
     const value: unknown = await operation.handler(request.input, call);
+    await call.flushed();
     // A handler that stopped because it was told to may return anything; nobody waits for it.
     request.signal.throwIfAborted();
     const json = await output(operation, call, value);

@@ -4,7 +4,17 @@ import { Ajv2020, type ErrorObject, type ValidateFunction } from "ajv/dist/2020.
 import type { TSchema } from "typebox";
 
 // As 2020-12 has it, `format` only annotates. Values that say nothing get the `default` of their schema.
-const SETTINGS = { strict: false, validateFormats: false, useDefaults: true, messages: true, logger: false } as const;
+const SETTINGS = {
+  strict: false,
+  validateFormats: false,
+  useDefaults: true,
+  logger: false,
+  // Schemas of different operations may have the same `$id`.
+  addUsedSchema: false,
+} as const;
+// One of each for all schemas: making one compiles the whole language of schemas.
+const FIRST = new Ajv2020(SETTINGS);
+const ALL = new Ajv2020({ ...SETTINGS, allErrors: true });
 // Values with more text than this are checked up to their first mistake: a list of half a million is of no use.
 const ALL_MISTAKES = 64 * 1024;
 
@@ -25,7 +35,7 @@ export class Schema {
     }
     this.json = JSON.parse(JSON.stringify(source)) as JsonObject;
     try {
-      this.#first = new Ajv2020(SETTINGS).compile(this.json);
+      this.#first = FIRST.compile(this.json);
     } catch (error) {
       throw new TypeError(`${what}: no JSON Schema (2020-12): ${error instanceof Error ? error.message : String(error)}`);
     }
@@ -36,13 +46,16 @@ export class Schema {
     if (this.#first(value)) return undefined;
     let errors = this.#first.errors;
     if (size <= ALL_MISTAKES) {
-      this.#all ??= new Ajv2020({ ...SETTINGS, allErrors: true }).compile(this.json);
+      this.#all ??= ALL.compile(this.json);
       this.#all(value);
       errors = this.#all.errors;
     }
-    const found: Mistakes = {};
-    for (const error of errors ?? []) found[place(error)] ??= text(error);
-    return found;
+    const found = new Map<string, string>();
+    for (const error of errors ?? []) {
+      const field = place(error);
+      if (!found.has(field)) found.set(field, text(error));
+    }
+    return Object.fromEntries(found);
   }
 }
 

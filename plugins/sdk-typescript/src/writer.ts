@@ -3,7 +3,6 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { ServerWritableStream } from "@grpc/grpc-js";
 import type { Sink } from "./call.js";
 import type { Level } from "./context.js";
-import { PluginError } from "./errors.js";
 import {
   InvokeResponseSchema,
   type InvokeRequest,
@@ -20,8 +19,6 @@ interface Item {
 
 /** Lines that may wait. */
 const LINES = 256;
-/** Chunks that may wait: handlers await each, so more than a few mean that one does not. */
-const CHUNKS = 8;
 
 /** The caller of an operation, as its handler reaches it. */
 export class Writer implements Sink {
@@ -29,7 +26,6 @@ export class Writer implements Sink {
   readonly #signal: AbortSignal;
   readonly #queue: Item[] = [];
   #lines = 0;
-  #chunks = 0;
   #leftOut = 0;
   #isPumping = false;
   #release: () => void = () => undefined;
@@ -65,15 +61,7 @@ export class Writer implements Sink {
   }
 
   async chunk(bytes: Uint8Array): Promise<void> {
-    if (this.#chunks >= CHUNKS) {
-      throw new PluginError("RESOURCE_EXHAUSTED", `${CHUNKS} chunks wait to be sent; await each ctx.chunk(...)`);
-    }
-    this.#chunks += 1;
-    try {
-      await this.#push({ case: "chunk", value: bytes });
-    } finally {
-      this.#chunks -= 1;
-    }
+    await this.#push({ case: "chunk", value: bytes });
   }
 
   /** Sends the result and ends the call. */

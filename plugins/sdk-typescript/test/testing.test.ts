@@ -48,3 +48,24 @@ test("configuration is checked, and the mesh is of memory", async () => {
   const poor = await testPlugin(plugin, { config: { key: "k" } });
   await assert.rejects(poor.invoke("keep"), { code: "PERMISSION_DENIED" });
 });
+
+test("chunks leave in order, and none is lost without a word", async () => {
+  const plugin = definePlugin({ name: "chunks", version: "0.1.0", description: "Sends chunks." })
+    .operation({ name: "hasty", description: "Awaits none." }, (_, ctx) => {
+      void ctx.chunk(Buffer.alloc(3 << 20, "a"), "text/plain");
+      return ctx.chunk("b", "text/plain");
+    })
+    .operation({ name: "mixed", description: "Changes its mind." }, async (_, ctx) => {
+      await ctx.chunk("a", "text/plain");
+      void ctx.chunk("b", "text/html").catch(() => undefined);
+    })
+    .operation({ name: "both", description: "Sends and returns." }, async (_, ctx) => {
+      await ctx.chunk("a");
+      return 1;
+    });
+  const { invoke } = await testPlugin(plugin);
+  const { bytes, mediaType } = await invoke("hasty");
+  assert.deepEqual([bytes?.length, bytes?.indexOf("b"), mediaType], [(3 << 20) + 1, 3 << 20, "text/plain"]);
+  await assert.rejects(invoke("mixed"), { code: "INTERNAL", message: /'text\/html' after 'text\/plain'/ });
+  await assert.rejects(invoke("both"), { code: "INTERNAL", reason: "OUTPUT_INVALID" });
+});

@@ -213,3 +213,11 @@ test("reports wait for room, and frames have a limit", async () => {
   await writing;
   assert.equal(queued, 1000);
 });
+
+test("schemas may have the same $id", () => {
+  for (const type of ["string", "integer"]) {
+    const schema = new Schema({ $id: "https://example.org/x", $defs: { v: { type } }, properties: { v: { $ref: "#/$defs/v" } } }, type);
+    assert.equal(schema.mistakes({ v: type === "string" ? "a" : 1 }, 0), undefined);
+    assert.deepEqual(schema.mistakes({ v: null }, 0), { v: `must be ${type}` });
+  }
+});

@@ -157,8 +157,8 @@ fn every_plugin_introduces_itself() {
         if !folder.join("README.md").is_file() {
             problems.push(format!("plugins/{name} has no README.md"));
         }
-        // Workflows are no processes.
-        if ["audit", "patterns"].contains(&name.as_str()) {
+        // Workflows are no processes, and SDKs are what plugins are made with.
+        if ["audit", "patterns"].contains(&name.as_str()) || name.starts_with("sdk-") {
             continue;
         }
         match fs::read_to_string(folder.join("consort-plugin.toml")) {

@@ -18,8 +18,8 @@ const AT_ONCE = 4;
 const TIMEOUT = 120_000;
 
 /**
- * Turns values into payloads and back. It dials the mesh at the first large value. At most four transfers run at once; each is
- * tried again for as long as the mesh is merely unavailable, six times at most.
+ * Turns values into payloads and back. It dials the mesh at the first large value. At most four transfers run at once;
+ * each is tried again for as long as the mesh is merely unavailable, six times at most.
  */
 export class Blobs {
   readonly #address: string;
@@ -41,7 +41,8 @@ export class Blobs {
   async value(payload: Payload | undefined): Promise<JsonValue> {
     if (payload?.kind.case !== "blob") return decodeInline(payload);
     const blob = payload.kind.value;
-    if (blob.sizeBytes > MAX_BLOB) throw new RangeError(`blob ${blob.sha256} has ${blob.sizeBytes} bytes; ${MAX_BLOB} are taken`);
+    if (blob.sizeBytes > MAX_BLOB)
+      throw new RangeError(`blob ${blob.sha256} has ${blob.sizeBytes} bytes; ${MAX_BLOB} are taken`);
     const parts: Buffer[] = [];
     await this.#patiently(() => this.#get(blob, parts));
     const bytes = Buffer.concat(parts);

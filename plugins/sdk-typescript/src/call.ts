@@ -80,7 +80,8 @@ export class Call implements Context<unknown> {
   }
 
   progress(fraction: number, message = ""): void {
-    if (!(fraction <= 1)) throw new RangeError(`fraction: ${fraction} is more than 1; give 0 to 1, or -1 if it is unknown`);
+    if (!(fraction <= 1))
+      throw new RangeError(`fraction: ${fraction} is more than 1; give 0 to 1, or -1 if it is unknown`);
     if (!this.signal.aborted) this.#sink.progress(fraction, cut(message, PROGRESS_TEXT));
   }
 

@@ -55,7 +55,10 @@ export class Client {
     this.#parent = `namespaces/${options.namespace ?? "default"}`;
   }
 
-  /** Stores a definition, in YAML or JSON, and returns its revision. `fields` of the error has every mistake by its place. */
+  /**
+   * Stores a definition, in YAML or JSON, and returns its revision. `fields` of the error has every mistake by its
+   * place.
+   */
   async applyWorkflow(source: string): Promise<number> {
     const request = { parent: this.#parent, source };
     const { applyWorkflow } = OrchestratorService.method;
@@ -80,7 +83,9 @@ export class Client {
       const wait = Math.max(0, Math.min(end - Date.now(), LONGEST_WAIT));
       const request = { name, wait: duration(wait / 1000) };
       const settings = { timeout: wait + TIMEOUT };
-      const run = await this.#result(await unary(this.#connection, OrchestratorService.method.waitRun, request, settings));
+      const run = await this.#result(
+        await unary(this.#connection, OrchestratorService.method.waitRun, request, settings),
+      );
       if (OVER.includes(run.state) || Date.now() >= end) return run;
     }
   }

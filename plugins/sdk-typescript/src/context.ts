@@ -53,8 +53,8 @@ export interface Context<Config = unknown> {
   progress(fraction: number, message?: string): void;
 
   /**
-   * Writes a line; what is longer than 8 KiB is cut. It may be awaited, which waits until the line has left; if 256 lines
-   * wait, further ones are left out.
+   * Writes a line; what is longer than 8 KiB is cut. It may be awaited, which waits until the line has left; if 256
+   * lines wait, further ones are left out.
    */
   log(level: Level, message: string): Promise<void>;
 
@@ -68,11 +68,17 @@ export interface Context<Config = unknown> {
   act<T>(action: string, work: () => T | Promise<T>): Promise<T | undefined>;
 
   /**
-   * Sends the next bytes of a result that is too large for one message, and resolves when there is room for more: await it.
-   * Return what it resolves with, instead of a value.
+   * Sends the next bytes of a result that is too large for one message, and resolves when there is room for more: await
+   * it. Return what it resolves with, instead of a value.
    */
   chunk(bytes: Uint8Array | string, mediaType?: string): Promise<Streamed>;
 
-  /** Sends all bytes of a source, for example a file's stream, as they come: `return ctx.stream(createReadStream(path))`. */
-  stream(source: AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>, mediaType?: string): Promise<Streamed>;
+  /**
+   * Sends all bytes of a source, for example a file's stream, as they come: `return
+   * ctx.stream(createReadStream(path))`.
+   */
+  stream(
+    source: AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>,
+    mediaType?: string,
+  ): Promise<Streamed>;
 }

@@ -125,7 +125,10 @@ export function toStatus(error: StatusError, limit: number): Status {
 export function toServiceError(error: StatusError): Partial<ServiceError> {
   const status = toStatus(error, TRAILER_MESSAGE);
   if (error.code === "INTERNAL" && error.cause instanceof Error && error.cause.stack) {
-    const stackEntries = cut(error.cause.stack, STACK).split("\n").slice(1).map((line) => line.trim());
+    const stackEntries = cut(error.cause.stack, STACK)
+      .split("\n")
+      .slice(1)
+      .map((line) => line.trim());
     const debug = create(DebugInfoSchema, { stackEntries, detail: cut(String(error.cause), VIOLATION) });
     status.details.push(anyPack(DebugInfoSchema, debug));
   }

@@ -39,7 +39,10 @@ export class Health {
   /** The methods, for grpc-js. */
   methods(): UntypedServiceImplementation {
     return {
-      check: (call: ServerUnaryCall<HealthCheckRequest, HealthCheckResponse>, done: sendUnaryData<HealthCheckResponse>) => {
+      check: (
+        call: ServerUnaryCall<HealthCheckRequest, HealthCheckResponse>,
+        done: sendUnaryData<HealthCheckResponse>,
+      ) => {
         if (this.#services.includes(call.request.service)) {
           done(null, create(HealthCheckResponseSchema, { status: this.#status }));
         } else {

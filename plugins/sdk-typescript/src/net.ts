@@ -33,8 +33,8 @@ export function connect(address: string): Client {
 }
 
 /**
- * Endless pauses in milliseconds, doubling from `first` to `longest`. Each is drawn from its upper half, so that workers
- * which lost the mesh together do not return together.
+ * Endless pauses in milliseconds, doubling from `first` to `longest`. Each is drawn from its upper half, so that
+ * workers which lost the mesh together do not return together.
  */
 export function* pauses(first: number, longest: number): Generator<number, never> {
   for (let most = first; ; most = Math.min(most * 2, longest)) yield most * (0.5 + Math.random() / 2);

@@ -128,7 +128,8 @@ export class Plugin<Config = unknown> implements Served {
     }
     if (!description) throw new TypeError(`${at}, description: empty; say what it does`);
     if (!EFFECTS.includes(effect)) throw new TypeError(`${at}, effect: '${effect}' is none of ${EFFECTS.join(", ")}`);
-    if (timeout !== undefined && !(timeout > 0)) throw new TypeError(`${at}, timeout: ${timeout}; give seconds, more than 0`);
+    if (timeout !== undefined && !(timeout > 0))
+      throw new TypeError(`${at}, timeout: ${timeout}; give seconds, more than 0`);
     const input = new Schema(options.input ?? { type: "object" }, `${at}, input`);
     if (input.json["type"] !== "object") {
       throw new TypeError(`${at}, input: of type ${JSON.stringify(input.json["type"])}; make it a Type.Object({...})`);
@@ -141,8 +142,8 @@ export class Plugin<Config = unknown> implements Served {
   }
 
   /**
-   * Serves the mesh that started this process, until it ends; then the process ends, with status 0. Started by hand it says
-   * so and ends with status 2. Print nothing before.
+   * Serves the mesh that started this process, until it ends; then the process ends, with status 0. Started by hand it
+   * says so and ends with status 2. Print nothing before.
    */
   serve(options: ServeOptions = {}): Promise<never> {
     if (this.#operations.size === 0) throw new TypeError("operations: none; add one with plugin.operation(...)");

@@ -37,7 +37,9 @@ export class Schema {
     try {
       this.#first = FIRST.compile(this.json);
     } catch (error) {
-      throw new TypeError(`${what}: no JSON Schema (2020-12): ${error instanceof Error ? error.message : String(error)}`);
+      throw new TypeError(
+        `${what}: no JSON Schema (2020-12): ${error instanceof Error ? error.message : String(error)}`,
+      );
     }
   }
 

@@ -12,7 +12,10 @@ import { pause } from "./time.js";
 
 /** How a plugin is served. */
 export interface ServeOptions {
-  /** Calls in work at once, beyond which further ones are refused; 256 if it is left out. The manifest's limit goes before. */
+  /**
+   * Calls in work at once, beyond which further ones are refused; 256 if it is left out. The manifest's limit goes
+   * before.
+   */
   inFlight?: number;
 }
 
@@ -22,6 +25,8 @@ const MAX_MESSAGE = 4 * 1024 * 1024;
 const IN_FLIGHT = 256;
 /** Milliseconds that calls, and then `close`, may take when the process is told to end. */
 const END = 1000;
+/** Milliseconds that the last answers may take to leave. */
+const FLUSH = 250;
 
 /** Serves the mesh that started this process, until it ends. */
 export async function serve(plugin: Served, options: ServeOptions): Promise<never> {
@@ -38,6 +43,8 @@ export async function serve(plugin: Served, options: ServeOptions): Promise<neve
   const socket = env["CONSORT_PLUGIN_SOCKET"];
   const host = new MeshHost(env["CONSORT_HOST_SOCKET"] ?? "", env["CONSORT_PLUGIN_TOKEN"] ?? "");
   const health = new Health(PluginService.typeName);
+  // Programs that the plugin starts have no business with the mesh.
+  delete env["CONSORT_PLUGIN_TOKEN"];
   const service = new Service(plugin, host, options.inFlight ?? IN_FLIGHT, () => health.stop());
   const server = new Server({
     "grpc.max_receive_message_length": MAX_MESSAGE,
@@ -53,12 +60,10 @@ export async function serve(plugin: Served, options: ServeOptions): Promise<neve
   process.stdout.write(`${HANDSHAKE}|${PROTOCOL}|unix|${socket}|grpc\n`);
   await ended;
   await service.drain(0);
-  await Promise.race([
-    plugin.closed().catch((error: unknown) => complain(`close: ${String(error)}`)),
-    pause(END),
-  ]);
+  await Promise.race([plugin.closed().catch((error: unknown) => complain(`close: ${String(error)}`)), pause(END)]);
   host.close();
-  server.forceShutdown();
+  // What was told to callers at last is on its way still.
+  await Promise.race([new Promise<void>((resolve) => server.tryShutdown(() => resolve())), pause(FLUSH)]);
   process.exit(0);
 }
 

@@ -93,7 +93,14 @@ export class Service {
     const { name, version, description, config, operations } = this.#plugin;
     const described = [...operations.values()].map(describe);
     const configSchema = config?.json;
-    return create(HelloResponseSchema, { name, version, description, operations: described, configSchema, sdk: SDK });
+    return create(HelloResponseSchema, {
+      name,
+      version,
+      description,
+      operations: described,
+      configSchema,
+      sdk: SDK,
+    });
   }
 
   async #configure(request: ConfigureRequest): Promise<ConfigureResponse> {
@@ -170,7 +177,8 @@ export class Service {
   }
 
   #admit(): { config: unknown; permissions: Permissions | undefined } {
-    if (this.#isDraining) throw new PluginError("UNAVAILABLE", "the plugin ends; ask its successor", { reason: "DRAINING" });
+    if (this.#isDraining)
+      throw new PluginError("UNAVAILABLE", "the plugin ends; ask its successor", { reason: "DRAINING" });
     if (!this.#settings) throw new PluginError("FAILED_PRECONDITION", "not configured yet; call Configure first");
     if (this.#calls.size >= this.#limit) {
       throw new PluginError("RESOURCE_EXHAUSTED", `${this.#limit} calls are in work; try again later`, {
@@ -182,7 +190,10 @@ export class Service {
   }
 
   /** Tells the handler that its call is over: cancelled, or late. */
-  #watch(stream: ServerWritableStream<InvokeRequest, InvokeResponse>, control: AbortController): NodeJS.Timeout | undefined {
+  #watch(
+    stream: ServerWritableStream<InvokeRequest, InvokeResponse>,
+    control: AbortController,
+  ): NodeJS.Timeout | undefined {
     const left = Number(stream.getDeadline()) - Date.now();
     const late = (): void => control.abort(new PluginError("DEADLINE_EXCEEDED", "the call's deadline passed"));
     stream.on("cancelled", () => {
@@ -233,4 +244,3 @@ function answered<I, O>(work: (request: I, call: ServerUnaryCall<I, O>) => O | P
       );
   };
 }
-

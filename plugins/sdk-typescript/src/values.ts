@@ -27,7 +27,10 @@ export function decodeInline(payload: Payload | undefined): JsonValue {
   }
 }
 
-/** The value as JSON text; nothing is `null`. TypeError for what JSON cannot say: functions, symbols, big integers, cycles. */
+/**
+ * The value as JSON text; nothing is `null`. TypeError for what JSON cannot say: functions, symbols, big integers,
+ * cycles.
+ */
 export function encode(value: unknown): string {
   const text: string | undefined = JSON.stringify(value === undefined ? null : value);
   if (text === undefined) throw new TypeError(`a ${typeof value} has no JSON form`);

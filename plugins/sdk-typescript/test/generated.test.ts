@@ -26,6 +26,8 @@ test("src/gen is what `npm run generate` writes", { skip }, (t) => {
 
 /** Text by path. */
 function files(folder: string): Record<string, string> {
-  const names = (readdirSync(folder, { recursive: true }) as string[]).filter((name) => statSync(join(folder, name)).isFile());
+  const names = (readdirSync(folder, { recursive: true }) as string[]).filter((name) =>
+    statSync(join(folder, name)).isFile(),
+  );
   return Object.fromEntries(names.sort().map((name) => [name, readFileSync(join(folder, name), "utf8")]));
 }

@@ -9,7 +9,11 @@ import type { JsonObject, MessageInitShape } from "@bufbuild/protobuf";
 import { Client, credentials, Server, ServerCredentials, type UntypedServiceImplementation } from "@grpc/grpc-js";
 import { asStatusError } from "../src/errors.js";
 import { PluginHostService } from "../src/gen/consort/plugin/v1/plugin_host_service_pb.js";
-import { PluginService, type InvokeRequestSchema, type InvokeResponse } from "../src/gen/consort/plugin/v1/plugin_service_pb.js";
+import {
+  PluginService,
+  type InvokeRequestSchema,
+  type InvokeResponse,
+} from "../src/gen/consort/plugin/v1/plugin_service_pb.js";
 import { definition, serverStream, unary, type CallSettings } from "../src/rpc.js";
 import { decodeInline, inline } from "../src/values.js";
 
@@ -111,7 +115,9 @@ export class Started {
     this.#callbacks.addService(definition(PluginHostService), methods);
     await new Promise<void>((resolve, reject) => {
       const address = `unix:${join(this.folder, "host.sock")}`;
-      this.#callbacks!.bindAsync(address, ServerCredentials.createInsecure(), (error) => (error ? reject(error) : resolve()));
+      this.#callbacks!.bindAsync(address, ServerCredentials.createInsecure(), (error) =>
+        error ? reject(error) : resolve(),
+      );
     });
   }
 

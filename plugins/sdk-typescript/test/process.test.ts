@@ -55,7 +55,11 @@ test("it says what it is and what it can do, and that it is well", async () => {
   assert.deepEqual(names, ["echo", "count", "sleep", "large", "fail", "crash", "write"]);
   const echo = hello.operations[0]!;
   assert.equal(echo.effect, Effect.READ);
-  assert.deepEqual(echo.inputSchema, { type: "object", required: ["text"], properties: { text: { type: "string" } } });
+  assert.deepEqual(echo.inputSchema, {
+    type: "object",
+    required: ["text"],
+    properties: { text: { type: "string" } },
+  });
   const write = hello.operations[6]!;
   assert.deepEqual([write.effect, write.dryRun], [Effect.WRITE, true]);
   for (const service of ["", "consort.plugin.v1.PluginService"]) {
@@ -92,7 +96,10 @@ test("an operation fails as it wants to", async () => {
   const failed = { code: "ABORTED", message: "50 % — töö\nbad", reason: "ASKED_FOR" };
   await assert.rejects(plugin.invoke("fail", { code: failed.code, message: failed.message }), failed);
   const long = "x".repeat(100_000);
-  await assert.rejects(plugin.invoke("fail", { code: "INTERNAL", message: long }), { code: "INTERNAL", message: /^x{1000,1600}…$/ });
+  await assert.rejects(plugin.invoke("fail", { code: "INTERNAL", message: long }), {
+    code: "INTERNAL",
+    message: /^x{1000,1600}…$/,
+  });
 });
 
 test("a dry run says what would be done, and a call what was done", async () => {
@@ -166,7 +173,10 @@ test("what is asked of the mesh carries the token", async (t) => {
 
 test("a wrong configuration ends the start with its fields", async (t) => {
   const asking = await begin(t, ASKS);
-  await assert.rejects(asking.greet({ greeting: 1 }), { code: "INVALID_ARGUMENT", fields: { greeting: "must be string" } });
+  await assert.rejects(asking.greet({ greeting: 1 }), {
+    code: "INVALID_ARGUMENT",
+    fields: { greeting: "must be string" },
+  });
   await assert.rejects(asking.greet({ greeting: "no" }), { code: "INVALID_ARGUMENT", message: "say something nice" });
 });
 
@@ -174,13 +184,20 @@ test("what is thrown arrives with its stack, and lies about the output do not", 
   const asking = await begin(t, ASKS);
   await asking.greet({ greeting: "hi" });
   await assert.rejects(asking.invoke("throw"), { code: "INTERNAL", message: "x is not a function" });
-  await assert.rejects(asking.invoke("lie"), { code: "INTERNAL", reason: "OUTPUT_INVALID", message: /number must be integer/ });
+  await assert.rejects(asking.invoke("lie"), {
+    code: "INTERNAL",
+    reason: "OUTPUT_INVALID",
+    message: /number must be integer/,
+  });
   const whole = await asking.invoke("list", { length: 400_000 }, { keep: true });
   assert.equal(whole.mediaType, "application/json");
   assert.ok(whole.largest <= 1 << 20 && whole.parts.length > 1);
   assert.equal((JSON.parse(Buffer.concat(whole.parts).toString()) as string[]).length, 400_000);
   const flood = await asking.invoke("flood", { lines: 5_000 });
-  assert.ok(flood.logs.length <= 5_001 && flood.logs.some((line) => line.includes("lines were left out")), `${flood.logs.length}`);
+  assert.ok(
+    flood.logs.length <= 5_001 && flood.logs.some((line) => line.includes("lines were left out")),
+    `${flood.logs.length}`,
+  );
   assert.deepEqual(flood.progress.at(-1)?.fraction, 1);
   await assert.rejects(asking.invoke("greedy"), { code: "RESOURCE_EXHAUSTED", message: /await each ctx.chunk/ });
 });

@@ -13,11 +13,17 @@ test("a call tells all that its caller would see", async () => {
     { fraction: 0.5, message: "1 of 2" },
     { fraction: 1, message: "2 of 2" },
   ]);
-  assert.deepEqual(count.logs.map((line) => line.message), ["counted 1", "counted 2"]);
+  assert.deepEqual(
+    count.logs.map((line) => line.message),
+    ["counted 1", "counted 2"],
+  );
   const write = await invoke("write", { path: "/nowhere/x", text: "hi" }, { dryRun: true });
   assert.deepEqual([write.output, write.would, write.actions], [{ bytes: 2 }, ["write 2 bytes to /nowhere/x"], []]);
   const large = await invoke("large", { mib: 2 });
-  assert.deepEqual([large.bytes?.length, large.mediaType, large.output], [2 << 20, "application/octet-stream", undefined]);
+  assert.deepEqual(
+    [large.bytes?.length, large.mediaType, large.output],
+    [2 << 20, "application/octet-stream", undefined],
+  );
 });
 
 test("a call fails as its caller would see it", async () => {
@@ -39,7 +45,10 @@ test("configuration is checked, and the mesh is of memory", async () => {
     await host.putState(config.key, await host.getSecret("token"));
     await host.publishEvent("KEPT", { by: origin.agent });
   });
-  await assert.rejects(testPlugin(plugin, { config: {} }), { code: "INVALID_ARGUMENT", fields: { key: "is missing" } });
+  await assert.rejects(testPlugin(plugin, { config: {} }), {
+    code: "INVALID_ARGUMENT",
+    fields: { key: "is missing" },
+  });
   const host = new FakeHost({ token: "t0" });
   const { invoke } = await testPlugin(plugin, { config: { key: "k" }, host });
   assert.equal((await invoke("keep", {}, { origin: { agent: "me" } })).output, null);

@@ -67,14 +67,23 @@ test("the schema that is sent is plain JSON", () => {
 test("types follow from schemas, of TypeBox and of JSON alike", () => {
   const order: Static<typeof ORDER> = { items: [{ name: "a", count: 1 }], mode: "fast" };
   assert.equal(order.mode, "fast");
-  definePlugin({ name: "typed", version: "1.0.0", description: "Is compiled.", config: Type.Object({ url: Type.String() }) })
+  definePlugin({
+    name: "typed",
+    version: "1.0.0",
+    description: "Is compiled.",
+    config: Type.Object({ url: Type.String() }),
+  })
     .operation(
       { name: "a", description: "A.", input: ORDER, output: Type.Integer() },
       // @ts-expect-error a text is no integer
       ({ items }) => items[0]!.name,
     )
     .operation(
-      { name: "b", description: "B.", input: { type: "object", properties: { n: { type: "integer" } }, required: ["n"] } },
+      {
+        name: "b",
+        description: "B.",
+        input: { type: "object", properties: { n: { type: "integer" } }, required: ["n"] },
+      },
       ({ n }, { config }) => {
         const both: [number, string] = [n, config.url];
         return both;
@@ -91,7 +100,10 @@ test("mistakes of a plugin are named", () => {
   assert.throws(() => definePlugin({ ...who, description: "" }), /description: empty/);
   assert.throws(() => definePlugin(who).operation({ ...what, name: "9" }, nothing), /operation: '9' is malformed/);
   assert.throws(() => definePlugin(who).operation(what, nothing).operation(what, nothing), /'do' is there twice/);
-  assert.throws(() => definePlugin(who).operation({ ...what, input: Type.String() }, nothing), /of type "string"; make it/);
+  assert.throws(
+    () => definePlugin(who).operation({ ...what, input: Type.String() }, nothing),
+    /of type "string"; make it/,
+  );
   assert.throws(() => definePlugin(who).operation({ ...what, timeout: 0 }, nothing), /timeout: 0; give seconds/);
   assert.throws(() => definePlugin(who).serve(), /operations: none/);
 });
@@ -123,7 +135,9 @@ test("an error keeps what it says on its way over the wire", () => {
 test("trailers stay small, whatever is in them", () => {
   const fields = Object.fromEntries(Array.from({ length: 1000 }, (_, at) => [`field${at}`, "é".repeat(500)]));
   const metadata = Object.fromEntries(Array.from({ length: 10 }, (_, at) => [`key${at}`, "x".repeat(1000)]));
-  const big = toServiceError(new PluginError("INTERNAL", "ü".repeat(50_000) + "\ud800", { fields, metadata, reason: "R" }));
+  const big = toServiceError(
+    new PluginError("INTERNAL", "ü".repeat(50_000) + "\ud800", { fields, metadata, reason: "R" }),
+  );
   const [bytes] = big.metadata!.get("grpc-status-details-bin") as Buffer[];
   assert.ok(bytes!.length <= 6 * 1024, `${bytes!.length}`);
   assert.ok(encodeURI(big.details!).length <= 5 * 1024);
@@ -180,7 +194,10 @@ test("an outbox keeps answers until they are on record, and the last progress on
   outbox.answer(lease, { completed: [{ lease: wire, plan: "p" }] });
   outbox.renew(0.5, 1000);
   const first = frame();
-  assert.deepEqual(first.reports.map(({ report }) => report?.kind.value).map((kind) => (kind as { fraction: number }).fraction), [0.2]);
+  assert.deepEqual(
+    first.reports.map(({ report }) => report?.kind.value).map((kind) => (kind as { fraction: number }).fraction),
+    [0.2],
+  );
   assert.deepEqual([first.completed.length, first.renew?.memoryBytes], [1, 1000n]);
   assert.equal(outbox.take(), undefined);
   outbox.rewind(true);
@@ -216,7 +233,10 @@ test("reports wait for room, and frames have a limit", async () => {
 
 test("schemas may have the same $id", () => {
   for (const type of ["string", "integer"]) {
-    const schema = new Schema({ $id: "https://example.org/x", $defs: { v: { type } }, properties: { v: { $ref: "#/$defs/v" } } }, type);
+    const schema = new Schema(
+      { $id: "https://example.org/x", $defs: { v: { type } }, properties: { v: { $ref: "#/$defs/v" } } },
+      type,
+    );
     assert.equal(schema.mistakes({ v: type === "string" ? "a" : 1 }, 0), undefined);
     assert.deepEqual(schema.mistakes({ v: null }, 0), { v: `must be ${type}` });
   }

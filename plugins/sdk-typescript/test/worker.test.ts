@@ -61,7 +61,11 @@ describe("a worker", { skip: MISSING }, () => {
     await serve(t, (options) =>
       new Worker("reverser", { slots: 2, ...options }).agent(
         "reverser",
-        { description: "Reverses a text.", input: Type.Object({ value: Type.String() }), output: Type.String() },
+        {
+          description: "Reverses a text.",
+          input: Type.Object({ value: Type.String() }),
+          output: Type.String(),
+        },
         async ({ value }, task) => {
           assert.match(task.name, /^namespaces\/default\/runs\/.+\/steps\/only\/attempts\/1$/);
           assert.deepEqual([task.agent, task.workflow, task.attempt], ["reverser", "reverser", 1]);
@@ -88,7 +92,8 @@ describe("a worker", { skip: MISSING }, () => {
       new Worker("moody", options).agent("moody", { input: Value }, ({ value }, task) => {
         attempts.push(task.attempt);
         if (value === "throw") throw new TypeError("no idea");
-        if (value === "plan") return new Plan({ name: "child", steps: [{ id: "a", set: 7 }], output: "${{ steps.a.output }}" });
+        if (value === "plan")
+          return new Plan({ name: "child", steps: [{ id: "a", set: 7 }], output: "${{ steps.a.output }}" });
         if (task.attempt < 3) throw new TaskError(value as "ABORTED", "not now", { reason: "MOOD" });
         return task.attempt;
       }),
@@ -151,9 +156,15 @@ output: "\${{ steps.each.output }}"
     await mesh.start();
     const run = await client.waitRun(name);
     assert.equal(run.state, "SUCCEEDED");
-    assert.deepEqual(run.output, Array.from({ length: 60 }, (_, at) => at));
+    assert.deepEqual(
+      run.output,
+      Array.from({ length: 60 }, (_, at) => at),
+    );
     assert.equal(done.length, 60, `done more than once: ${done.join(" ")}`);
-    assert.ok(lines.some((line) => line.startsWith("lost the mesh")), lines.join("\n"));
+    assert.ok(
+      lines.some((line) => line.startsWith("lost the mesh")),
+      lines.join("\n"),
+    );
     assert.equal(lines.filter((line) => line.startsWith("attached")).length, 2);
   });
 
@@ -180,7 +191,10 @@ output: "\${{ steps.each.output }}"
       new Worker(name, { address: mesh.address, log: () => undefined, ...options }).agent("idle", {}, () => null);
     let first: Promise<void> | undefined;
     await new Promise<void>((onReady) => (first = make("twin", { onReady }).serve()));
-    const refused = assert.rejects(first!, (error) => error instanceof RefusedError && /took the name 'twin'/.test(error.message));
+    const refused = assert.rejects(
+      first!,
+      (error) => error instanceof RefusedError && /took the name 'twin'/.test(error.message),
+    );
     const second = make("twin", { onReady: () => second.stop() });
     await second.serve();
     await refused;
@@ -212,6 +226,9 @@ test("mistakes of a worker are named", () => {
   assert.throws(() => new Worker("Bad Name"), /name: 'Bad Name' is malformed/);
   assert.throws(() => new Worker("x", { slots: 0 }), /slots: 0 of type 'default'; give 1 to 10000/);
   assert.throws(() => new Worker("x", { address: "nowhere" }), /address: 'nowhere' is no address/);
-  assert.throws(() => new Worker("x").agent("a", { slot: "gpu" }, () => 1), /no slots of type 'gpu'; the worker offers default/);
+  assert.throws(
+    () => new Worker("x").agent("a", { slot: "gpu" }, () => 1),
+    /no slots of type 'gpu'; the worker offers default/,
+  );
   assert.throws(() => new Worker("x").agent("a", {}, () => 1).agent("a", {}, () => 2), /'a' is registered twice/);
 });

@@ -19,12 +19,12 @@ const REPORTS = 4 * 1024 * 1024;
 /**
  * Collects pieces and hands them out in frames.
  *
- * A piece is a serialised ConnectRequest with one thing in it. Serialised messages that are strung together parse as one message
- * with all their lists joined, so a frame costs no second encoding. What is added while a frame is being written goes out in the
- * next one, all at once, in the order it was added.
+ * A piece is a serialised ConnectRequest with one thing in it. Serialised messages that are strung together parse as
+ * one message with all their lists joined, so a frame costs no second encoding. What is added while a frame is being
+ * written goes out in the next one, all at once, in the order it was added.
  *
- * Answers are kept until they are acknowledged and are few: the mesh hands out no more tasks than there are slots. Reports wait
- * for room once 4 MiB are queued. Of a task's progress only the last is kept.
+ * Answers are kept until they are acknowledged and are few: the mesh hands out no more tasks than there are slots.
+ * Reports wait for room once 4 MiB are queued. Of a task's progress only the last is kept.
  */
 export class Outbox {
   /** Answers that are not on record yet, by lease. */

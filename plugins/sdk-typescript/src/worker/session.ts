@@ -50,8 +50,8 @@ const REFUSALS: readonly Code[] = [
 ];
 
 /**
- * Serves the agents until it is drained. The pauses between attempts to reach the mesh lie between 0.1 s and 5 s. While it is
- * away the tasks in hand go on; their answers are sent when it is back.
+ * Serves the agents until it is drained. The pauses between attempts to reach the mesh lie between 0.1 s and 5 s. While
+ * it is away the tasks in hand go on; their answers are sent when it is back.
  */
 export class Session {
   readonly tasks: Tasks;
@@ -76,7 +76,10 @@ export class Session {
     this.tasks = new Tasks(agents, this.#outbox, this.#blobs, slots, options.log);
   }
 
-  /** Serves until `stop`, or until the mesh drained this worker, and all is finished. RefusedError if it will never be taken. */
+  /**
+   * Serves until `stop`, or until the mesh drained this worker, and all is finished. RefusedError if it will never be
+   * taken.
+   */
   async run(): Promise<void> {
     let waits = pauses(FIRST_PAUSE, LONGEST_PAUSE);
     try {
@@ -182,7 +185,11 @@ export class Session {
         this.#take(frame);
       }
       if (!isWelcome || !(this.#meshDrains || this.#isOver)) {
-        throw Object.assign(new Error(), { code: 14, details: "the mesh closed the stream", metadata: undefined });
+        throw Object.assign(new Error(), {
+          code: 14,
+          details: "the mesh closed the stream",
+          metadata: undefined,
+        });
       }
     } catch (error) {
       // Otherwise it was this side that hung up.

@@ -111,7 +111,9 @@ export class Task {
     this.#outbox.progress(this.#lease, this.#stamped({ kind: { case: "progress", value } }));
   }
 
-  /** Writes a line into the run's history; what is longer than 8 KiB is cut. Waits while 4 MiB of reports are queued. */
+  /**
+   * Writes a line into the run's history; what is longer than 8 KiB is cut. Waits while 4 MiB of reports are queued.
+   */
   async log(level: Level, text: string): Promise<void> {
     if (!(level in LEVELS)) throw new RangeError(`level: '${level}' is none of ${Object.keys(LEVELS).join(", ")}`);
     await this.#report({ kind: { case: "log", value: { level: LEVELS[level], text: cut(text, MAX_MESSAGE) } } });
@@ -119,7 +121,9 @@ export class Task {
 
   /** Writes a named fact, such as a tool call and its result, into the run's history. */
   async note(name: string, value: unknown): Promise<void> {
-    await this.#report({ kind: { case: "note", value: { name, value: await this.#blobs.payload(encode(value)) } } });
+    await this.#report({
+      kind: { case: "note", value: { name, value: await this.#blobs.payload(encode(value)) } },
+    });
   }
 
   async #report(report: MessageInitShape<typeof StepReportSchema>): Promise<void> {

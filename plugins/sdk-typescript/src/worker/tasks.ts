@@ -36,8 +36,8 @@ const MORE_ANSWERS = 1024;
 /**
  * Starts tasks, stops them, and puts their answers into the outbox.
  *
- * At most two tasks for each slot are held: the mesh may hand out the next before the answer of the last has reached it. What
- * goes beyond is given back.
+ * At most two tasks for each slot are held: the mesh may hand out the next before the answer of the last has reached
+ * it. What goes beyond is given back.
  */
 export class Tasks {
   /** Handlers that have not returned, also of tasks that are over. */
@@ -125,7 +125,9 @@ export class Tasks {
       const problem = await this.#problem(task, error);
       const retryable = problem instanceof TaskError ? problem.retryable : canRetry(problem.code);
       const retryAfter = problem.retryAfter === undefined ? undefined : duration(problem.retryAfter);
-      this.#finish(lease, { failed: [{ lease: wire, error: toStatus(problem, MAX_MESSAGE), retryable, retryAfter }] });
+      this.#finish(lease, {
+        failed: [{ lease: wire, error: toStatus(problem, MAX_MESSAGE), retryable, retryAfter }],
+      });
     }
   }
 
@@ -133,7 +135,9 @@ export class Tasks {
   async #answer(task: Task, assignment: Assignment) {
     const agent = this.#agents.get(assignment.agent);
     if (!agent) {
-      throw new TaskError("UNIMPLEMENTED", `this worker does not serve agent '${assignment.agent}'`, { retryable: true });
+      throw new TaskError("UNIMPLEMENTED", `this worker does not serve agent '${assignment.agent}'`, {
+        retryable: true,
+      });
     }
     const input = await this.#read(task, assignment);
     const wrong = agent.input?.mistakes(input, 0);
@@ -149,7 +153,9 @@ export class Tasks {
     try {
       json = encode(value);
     } catch (error) {
-      throw new TaskError("INTERNAL", `the answer of '${agent.id}' is no JSON: ${String(error)}`, { retryable: false });
+      throw new TaskError("INTERNAL", `the answer of '${agent.id}' is no JSON: ${String(error)}`, {
+        retryable: false,
+      });
     }
     const bad = agent.output?.mistakes(JSON.parse(json), json.length);
     if (bad) {
@@ -172,7 +178,9 @@ export class Tasks {
       if (error instanceof StatusError) throw error;
       const problem = asStatusError(error);
       if (problem.code !== "INTERNAL") throw problem;
-      throw new TaskError("INVALID_ARGUMENT", `the input cannot be read: ${problem.message}`, { retryable: false });
+      throw new TaskError("INVALID_ARGUMENT", `the input cannot be read: ${problem.message}`, {
+        retryable: false,
+      });
     }
   }
 

@@ -57,8 +57,8 @@ export class Worker {
   #session: Session | undefined;
 
   /**
-   * `name` is the worker's stable name, unique in its namespace; the environment's CONSORT_WORKER_ID goes before it, so that one
-   * program can run more than once. TypeError names what is wrong about any of the options.
+   * `name` is the worker's stable name, unique in its namespace; the environment's CONSORT_WORKER_ID goes before it, so
+   * that one program can run more than once. TypeError names what is wrong about any of the options.
    */
   constructor(name: string, options: WorkerOptions = {}) {
     const { slots = 16, drainTimeout = 300 } = options;
@@ -77,7 +77,8 @@ export class Worker {
       slots: byType,
       drainTimeout,
       onReady: options.onReady,
-      log: options.log ?? ((level, line) => void process.stderr.write(`${new Date().toISOString()} ${level} ${line}\n`)),
+      log:
+        options.log ?? ((level, line) => void process.stderr.write(`${new Date().toISOString()} ${level} ${line}\n`)),
     };
   }
 
@@ -106,8 +107,8 @@ export class Worker {
   }
 
   /**
-   * Serves until SIGTERM or SIGINT, finishes what is in hand, and resolves. A second signal exits at once. Leaves the process
-   * with status 2 and one line on standard error if the mesh will never take this worker.
+   * Serves until SIGTERM or SIGINT, finishes what is in hand, and resolves. A second signal exits at once. Leaves the
+   * process with status 2 and one line on standard error if the mesh will never take this worker.
    */
   async run(): Promise<void> {
     const end = (signal: NodeJS.Signals): void => {

@@ -12,5 +12,8 @@ test("counts words", async () => {
 
 test("a text without words is refused", async () => {
   const { invoke } = await testPlugin(plugin);
-  await assert.rejects(invoke("count", { text: "..." }), { code: "INVALID_ARGUMENT", fields: { text: "there is no word in it" } });
+  await assert.rejects(invoke("count", { text: "..." }), {
+    code: "INVALID_ARGUMENT",
+    fields: { text: "there is no word in it" },
+  });
 });

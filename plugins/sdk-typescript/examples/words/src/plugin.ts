@@ -4,9 +4,22 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { definePlugin, PluginError, Type, type Code } from "@consort/sdk";
 
 const CODES: [Code, ...Code[]] = [
-  "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
-  "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
-  "DATA_LOSS", "UNAUTHENTICATED",
+  "CANCELLED",
+  "UNKNOWN",
+  "INVALID_ARGUMENT",
+  "DEADLINE_EXCEEDED",
+  "NOT_FOUND",
+  "ALREADY_EXISTS",
+  "PERMISSION_DENIED",
+  "RESOURCE_EXHAUSTED",
+  "FAILED_PRECONDITION",
+  "ABORTED",
+  "OUT_OF_RANGE",
+  "UNIMPLEMENTED",
+  "INTERNAL",
+  "UNAVAILABLE",
+  "DATA_LOSS",
+  "UNAUTHENTICATED",
 ];
 const MIB = Buffer.alloc(1024 * 1024, "words ");
 
@@ -84,9 +97,8 @@ plugin.operation(
   },
 );
 
-plugin.operation(
-  { name: "crash", description: "Ends the process with status 7.", effect: "read" },
-  () => process.exit(7),
+plugin.operation({ name: "crash", description: "Ends the process with status 7.", effect: "write" }, () =>
+  process.exit(7),
 );
 
 plugin.operation(

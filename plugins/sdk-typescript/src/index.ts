@@ -16,5 +16,6 @@ export {
 } from "./plugin.js";
 export type { ServeOptions } from "./serve.js";
 export type { JsonValue } from "./values.js";
-export { Plan, TaskError, type Clarification, type Task } from "./worker/task.js";
+export type { AskOptions, Clarification } from "./worker/question.js";
+export { Plan, TaskError, type Task } from "./worker/task.js";
 export { Worker, type AgentOptions, type WorkerOptions } from "./worker/worker.js";

@@ -1,5 +1,6 @@
 // Schemas, errors, texts and frames, each by itself.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
@@ -14,6 +15,7 @@ import { Schema } from "../src/schema.js";
 import { cut } from "../src/text.js";
 import { duration, seconds } from "../src/time.js";
 import { encode } from "../src/values.js";
+import { SDK } from "../src/version.js";
 import { keyOf, Outbox } from "../src/worker/outbox.js";
 import { Plan, TaskError } from "../src/worker/task.js";
 
@@ -240,4 +242,11 @@ test("schemas may have the same $id", () => {
     assert.equal(schema.mistakes({ v: type === "string" ? "a" : 1 }, 0), undefined);
     assert.deepEqual(schema.mistakes({ v: null }, 0), { v: `must be ${type}` });
   }
+});
+
+test("the SDK calls itself by its version", () => {
+  const manifest = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+    version: string;
+  };
+  assert.equal(SDK, `typescript ${manifest.version}`);
 });

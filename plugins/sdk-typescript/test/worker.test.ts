@@ -1,12 +1,12 @@
 // Workers and the client, with the real mesh.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { after, before, describe, test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Client, Plan, RefusedError, RpcError, TaskError, Type, Worker } from "../src/index.js";
-import { Mesh, MISSING } from "./mesh.js";
+import { BINARY, Mesh, MISSING } from "./mesh.js";
 
 const ONE = (agent: string, more = ""): string => `
 name: ${agent}
@@ -50,6 +50,26 @@ describe("a worker", { skip: MISSING }, () => {
       await serving;
     });
     return { lines, worker: it!, serving: serving! };
+  }
+
+  /** What the command line says. */
+  function consort(...args: string[]): string {
+    return execFileSync(BINARY, [...args, "--addr", mesh.address], { encoding: "utf8" });
+  }
+
+  /** Id of the open question with a title, as soon as there is one. */
+  async function question(title: string): Promise<string> {
+    for (const end = Date.now() + 10_000; Date.now() < end; await sleep(50)) {
+      const { decisions = [] } = JSON.parse(consort("decisions", "-o", "json")) as {
+        decisions?: Record<string, string>[];
+      };
+      const name = decisions
+        .find((each) => each["title"] === title)
+        ?.["name"]?.split("/")
+        .at(-1);
+      if (name) return name;
+    }
+    throw new Error(`nobody asks '${title}'`);
   }
 
   async function run(agent: string, value: unknown, more = "") {
@@ -107,6 +127,55 @@ describe("a worker", { skip: MISSING }, () => {
     const planned = await run("moody", "plan", "plan: true");
     assert.deepEqual([planned.state, planned.output], ["SUCCEEDED", 7]);
     assert.deepEqual(attempts, [1, 2, 3, 1, 1, 1]);
+  });
+
+  test("asks a person, and goes on with the answer", async (t) => {
+    let begun = 0;
+    await serve(t, (options) =>
+      new Worker("asker", options).agent("asker", { input: Value }, (_, task) => {
+        begun += 1;
+        try {
+          const first = task.ask("Really?", { options: ["yes", "no"], description: "It *matters*." });
+          const second = task.ask("How many?", { form: { type: "object", properties: { n: { type: "integer" } } } });
+          return [first.option, second.form, second.answeredBy];
+        } catch {
+          return "a handler that catches everything asks all the same";
+        }
+      }),
+    );
+    await client.applyWorkflow(ONE("asker"));
+    const name = await client.startRun("asker", { value: 1 });
+    consort("decide", await question("Really?"), "yes");
+    consort("decide", await question("How many?"), "answer", "--form", '{"n": 3}', "--by", "alice");
+    const { state, output } = await client.waitRun(name);
+    assert.deepEqual([state, output, begun], ["SUCCEEDED", ["yes", { n: 3 }, "alice"], 3]);
+  });
+
+  test("leaves when the mesh drains it", async (t) => {
+    const { lines, serving } = await serve(t, (options) => new Worker("guest", options).agent("guest", {}, () => 1));
+    consort("drain", "guest");
+    await serving;
+    assert.equal(lines.at(-1), "drained by the mesh");
+  });
+
+  test("gives back what it cannot finish, and another does it", async (t) => {
+    await client.applyWorkflow(ONE("heavy"));
+    let begun = (): void => undefined;
+    const isBegun = new Promise<void>((resolve) => (begun = resolve));
+    const first = await serve(t, (options) =>
+      new Worker("weak", { ...options, drainTimeout: 0.1 }).agent("heavy", {}, async (_, task) => {
+        begun();
+        await new Promise((_, stop) => task.signal.addEventListener("abort", () => stop(task.signal.reason)));
+      }),
+    );
+    const name = await client.startRun("heavy", { value: 1 });
+    await isBegun;
+    first.worker.stop();
+    await first.serving;
+    await serve(t, (options) =>
+      new Worker("strong", options).agent("heavy", {}, (_, { attempt }) => `attempt ${attempt}`),
+    );
+    assert.equal((await client.waitRun(name)).output, "attempt 1");
   });
 
   test("stops a task that was cancelled, and takes the next", async (t) => {

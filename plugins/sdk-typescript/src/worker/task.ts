@@ -8,8 +8,9 @@ import { LogLevel, type StepReportSchema } from "../gen/consort/agent/v1/agent_s
 import type { Assignment } from "../gen/consort/agent/v1/worker_service_pb.js";
 import { cut } from "../text.js";
 import { now } from "../time.js";
-import { encode, type JsonValue } from "../values.js";
+import { encode } from "../values.js";
 import type { Lease, Outbox } from "./outbox.js";
+import { Asking, type AskOptions, type Clarification } from "./question.js";
 
 /** Bytes of a message or a line at most. */
 export const MAX_MESSAGE = 8 * 1024;
@@ -58,16 +59,6 @@ export class Plan {
   }
 }
 
-/** An answered question about the step. */
-export interface Clarification {
-  readonly title: string;
-  readonly option: string;
-  /** The filled form, or null. */
-  readonly form: JsonValue;
-  /** A name, or `deadline`. */
-  readonly answeredBy: string;
-}
-
 /** One attempt of one step. Its reports do nothing once it is over. */
 export class Task {
   /** `namespaces/{namespace}/runs/{uuid}/steps/{step}/attempts/{n}`. */
@@ -81,10 +72,13 @@ export class Task {
   readonly idempotencyKey: string;
   /** When the attempt is taken as failed; undefined if never. */
   readonly deadline: Date | undefined;
-  /** What people have answered to the step's `clarify`. */
+  /** What people have answered to questions about this step, in their order: those of `ask`, and that of `clarify`. */
   clarifications: readonly Clarification[] = [];
   /** Aborted when the answer no longer matters: stop as soon as you can. */
   readonly signal: AbortSignal;
+  /** The question that ended the handler. */
+  asking: Asking | undefined;
+  readonly #told = new Set<Clarification>();
   readonly #lease: Lease;
   readonly #outbox: Outbox;
   readonly #blobs: Blobs;
@@ -124,6 +118,24 @@ export class Task {
     await this.#report({
       kind: { case: "note", value: { name, value: await this.#blobs.payload(encode(value)) } },
     });
+  }
+
+  /**
+   * Asks a person, and ends the handler until somebody has answered.
+   *
+   * The first time it throws what should leave the handler: the question goes to the mesh, the step is BLOCKED, and this
+   * attempt is over without a failure, whatever the handler does from here on. When the question is answered the step is
+   * handed out again, to any worker of the agent; the handler begins anew, and now this call returns the answer. So what
+   * a handler does before it asks is done again, and a question is known by its title: the second call with the same
+   * title returns the second answer to it, or asks again. RangeError names what the mesh would refuse.
+   */
+  ask(title: string, options: AskOptions = {}): Clarification {
+    const known = this.clarifications.find((each) => each.title === title && !this.#told.has(each));
+    if (known) {
+      this.#told.add(known);
+      return known;
+    }
+    throw (this.asking ??= new Asking(title, options));
   }
 
   async #report(report: MessageInitShape<typeof StepReportSchema>): Promise<void> {

@@ -7,6 +7,7 @@ import { cut } from "../text.js";
 import { duration } from "../time.js";
 import { encode, type JsonValue } from "../values.js";
 import type { Lease, Outbox } from "./outbox.js";
+import type { Asking } from "./question.js";
 import { keyOf } from "./outbox.js";
 import { canRetry, MAX_MESSAGE, Plan, Task, TaskError } from "./task.js";
 
@@ -119,15 +120,30 @@ export class Tasks {
     const wire = { task: lease.task, leaseToken: lease.token };
     try {
       const answer = await this.#answer(task, assignment);
+      if (task.asking) throw task.asking; // The handler caught it and went on.
       const completed = answer instanceof Plan ? { plan: answer.text } : { output: answer };
       this.#finish(lease, { completed: [{ lease: wire, ...completed }] });
     } catch (error) {
+      if (task.asking) {
+        await this.#ask(lease, task.asking);
+        return;
+      }
       const problem = await this.#problem(task, error);
       const retryable = problem instanceof TaskError ? problem.retryable : canRetry(problem.code);
       const retryAfter = problem.retryAfter === undefined ? undefined : duration(problem.retryAfter);
       this.#finish(lease, {
         failed: [{ lease: wire, error: toStatus(problem, MAX_MESSAGE), retryable, retryAfter }],
       });
+    }
+  }
+
+  async #ask(lease: Lease, asking: Asking): Promise<void> {
+    const wire = { task: lease.task, leaseToken: lease.token };
+    try {
+      this.#finish(lease, { asked: [{ lease: wire, question: await asking.pack(this.#blobs) }] });
+    } catch (error) {
+      const problem = asStatusError(error);
+      this.#finish(lease, { failed: [{ lease: wire, error: toStatus(problem, MAX_MESSAGE), retryable: true }] });
     }
   }
 

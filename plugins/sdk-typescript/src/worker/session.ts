@@ -1,6 +1,6 @@
 // One life of a worker: its stream to the mesh, its tasks and its answers.
 import { randomUUID } from "node:crypto";
-import type { ClientDuplexStream, ServiceError } from "@grpc/grpc-js";
+import { Metadata, status, type ClientDuplexStream, type ServiceError } from "@grpc/grpc-js";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { Blobs } from "../blobs.js";
 import { fromServiceError, isServiceError, RefusedError, type Code } from "../errors.js";
@@ -185,13 +185,10 @@ export class Session {
         this.#take(frame);
       }
       if (!isWelcome || !(this.#meshDrains || this.#isOver)) {
-        throw Object.assign(new Error(), {
-          code: 14,
-          details: "the mesh closed the stream",
-          metadata: undefined,
-        });
+        throw broken("the mesh closed the stream");
       }
-    } catch (error) {
+    } catch (cause) {
+      const error = isPrematureClose(cause) ? broken("the stream was cut") : cause;
       // Otherwise it was this side that hung up.
       if (!(this.#isClosing && isServiceError(error))) {
         if (!isWelcome && isServiceError(error)) this.#checkRefusal(error);
@@ -312,4 +309,12 @@ export class Session {
       this.#outbox.drain();
     }
   }
+}
+
+function broken(details: string): ServiceError {
+  return Object.assign(new Error(details), { code: status.UNAVAILABLE, details, metadata: new Metadata() });
+}
+
+function isPrematureClose(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ERR_STREAM_PREMATURE_CLOSE";
 }

@@ -144,7 +144,6 @@ export function fromServiceError(error: ServiceError): RpcError {
   const options: ErrorOptions & { metadata: Record<string, string>; fields: Record<string, string> } = {
     metadata: {},
     fields: {},
-    cause: error,
   };
   for (const value of error.metadata?.get(DETAILS_KEY) ?? []) {
     if (typeof value !== "string") readDetails(value, options);

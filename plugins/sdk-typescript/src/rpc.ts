@@ -18,7 +18,7 @@ import {
   type ClientWritableStream,
   type ServiceDefinition,
 } from "@grpc/grpc-js";
-import { fromServiceError } from "./errors.js";
+import { fromServiceError, isServiceError } from "./errors.js";
 
 /** A method whose request and answer have these types. */
 export type Method<I extends DescMessage, O extends DescMessage> = DescMethod & { input: I; output: O };
@@ -49,28 +49,32 @@ export function definition(service: DescService): ServiceDefinition {
 }
 
 /** Makes a call with one request and one answer; RpcError if it fails. */
-export function unary<I extends DescMessage, O extends DescMessage>(
+export async function unary<I extends DescMessage, O extends DescMessage>(
   client: Client,
   method: Method<I, O>,
   request: MessageInitShape<I>,
   settings: CallSettings = {},
 ): Promise<MessageShape<O>> {
-  return new Promise((resolve, reject) => {
-    const call = client.makeUnaryRequest(
-      path(method),
-      writer(method.input),
-      reader(method.output),
-      create(method.input, request),
-      settings.metadata ?? new Metadata(),
-      options(settings),
-      (error, answer) => {
-        stop();
-        if (error) reject(fromServiceError(error));
-        else resolve(answer!);
-      },
-    );
-    const stop = cancelOn(settings.signal, call);
-  });
+  let stop = (): void => undefined;
+  try {
+    return await new Promise((resolve, reject) => {
+      const call = client.makeUnaryRequest(
+        path(method),
+        writer(method.input),
+        reader(method.output),
+        create(method.input, request),
+        settings.metadata ?? new Metadata(),
+        options(settings),
+        (error, answer) => (error ? reject(error) : resolve(answer!)),
+      );
+      stop = cancelOn(settings.signal, call);
+    });
+  } catch (error) {
+    // Made here, it knows who called.
+    throw isServiceError(error) ? fromServiceError(error) : error;
+  } finally {
+    stop();
+  }
 }
 
 /** Makes a call whose answer is a stream. Errors of the stream are those of grpc-js. */

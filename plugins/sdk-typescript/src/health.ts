@@ -36,6 +36,11 @@ export class Health {
     for (const watcher of this.#watchers) watcher.write(create(HealthCheckResponseSchema, { status: this.#status }));
   }
 
+  /** Nobody can be told any more. */
+  close(): void {
+    for (const watcher of this.#watchers) watcher.end();
+  }
+
   /** The methods, for grpc-js. */
   methods(): UntypedServiceImplementation {
     return {

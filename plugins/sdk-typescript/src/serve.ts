@@ -62,6 +62,7 @@ export async function serve(plugin: Served, options: ServeOptions): Promise<neve
   await service.drain(0);
   await Promise.race([plugin.closed().catch((error: unknown) => complain(`close: ${String(error)}`)), pause(END)]);
   host.close();
+  health.close();
   // What was told to callers at last is on its way still.
   await Promise.race([new Promise<void>((resolve) => server.tryShutdown(() => resolve())), pause(FLUSH)]);
   process.exit(0);

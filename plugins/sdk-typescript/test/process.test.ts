@@ -7,8 +7,12 @@ import { after, before, test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Effect, PluginService } from "../src/gen/consort/plugin/v1/plugin_service_pb.js";
-import { Health, HealthCheckResponse_ServingStatus as Serving } from "../src/gen/grpc/health/v1/health_pb.js";
-import { unary } from "../src/rpc.js";
+import {
+  Health,
+  HealthCheckResponse_ServingStatus as Serving,
+  type HealthCheckResponse,
+} from "../src/gen/grpc/health/v1/health_pb.js";
+import { serverStream, unary } from "../src/rpc.js";
 import { duration } from "../src/time.js";
 import { Started, WORDS } from "./host.js";
 
@@ -90,6 +94,29 @@ test("wrong input names its fields, and nothing is called", async () => {
   });
   await assert.rejects(plugin.invoke("nothing"), { code: "NOT_FOUND", message: /'words' has echo, count/ });
   await assert.rejects(plugin.invoke("echo", { text: "x" }, { dryRun: true }), { code: "FAILED_PRECONDITION" });
+});
+
+test("a message that is too large is refused, and the plugin lives", async () => {
+  await assert.rejects(plugin.invoke("echo", { text: "x".repeat(5 << 20) }), { code: "RESOURCE_EXHAUSTED" });
+  const text = "x".repeat(3 << 20);
+  const seen = await plugin.invoke("echo", { text }, { keep: true });
+  assert.deepEqual([seen.mediaType, seen.largest], ["application/json", 1 << 20]);
+  assert.deepEqual(JSON.parse(Buffer.concat(seen.parts).toString()), { text });
+});
+
+test("who watches its health hears when it ends", async (t) => {
+  const fresh = await begin(t);
+  const watch = serverStream(fresh.client, Health.method.watch, { service: "" });
+  const seen: Serving[] = [];
+  const over = (async () => {
+    for await (const { status } of watch as AsyncIterable<HealthCheckResponse>) {
+      seen.push(status);
+      if (seen.length === 1) fresh.child.kill("SIGTERM");
+    }
+  })();
+  assert.equal(await fresh.ended, 0);
+  await over;
+  assert.deepEqual(seen, [Serving.SERVING, Serving.NOT_SERVING]);
 });
 
 test("an operation fails as it wants to", async () => {

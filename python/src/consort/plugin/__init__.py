@@ -1,0 +1,9 @@
+"""Plugins in Python: processes whose functions become typed operations of the mesh."""
+
+from consort.plugin._operation import Effect
+from consort.plugin.author import Plugin
+from consort.plugin.call import Call, Origin
+from consort.plugin.errors import PluginError
+from consort.plugin.host import Host
+
+__all__ = ["Call", "Effect", "Host", "Origin", "Plugin", "PluginError"]

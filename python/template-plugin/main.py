@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from consort.plugin import Call, Plugin, PluginError
+from consort.plugin import Call, Limits, Plugin, PluginError
 
 plugin = Plugin("{{name}}", version="0.1.0", description="Says hello.")
 
@@ -17,7 +17,7 @@ class Greeting:
 
 
 @plugin.operation(effect="read")
-def greet(call: Call, who: str, times: Annotated[int, {"minimum": 1, "maximum": 100}] = 1) -> Greeting:
+def greet(call: Call, who: str, times: Annotated[int, Limits(minimum=1, maximum=100)] = 1) -> Greeting:
     """Greets somebody.
 
     Args:

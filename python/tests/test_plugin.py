@@ -5,7 +5,7 @@ import datetime
 import enum
 import threading
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypedDict
 
 import grpc
@@ -14,7 +14,7 @@ from google.rpc.error_details_pb2 import BadRequest, DebugInfo, ErrorInfo
 
 from consort import RpcError
 from consort._gen.plugin.v1 import plugin_service_pb2 as pb
-from consort.plugin import Call, Effect, Plugin, PluginError
+from consort.plugin import Call, Effect, Limits, Plugin, PluginError
 from consort.plugin.errors import failure_of
 from consort.plugin.testing import FakeHost, invoke, invoke_async
 
@@ -29,7 +29,7 @@ class Line:
     """A line of an order."""
 
     item: str
-    count: Annotated[int, {"minimum": 1}] = 1
+    count: Annotated[int, Limits(minimum=1)] = 1
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Order:
     lines: list[Line]
     due: datetime.datetime
     colour: Colour | None = None
-    tags: set[str] = field(default_factory=set)
+    tags: Annotated[set[str], Limits(maxItems=2)] | None = None
 
 
 class Sum(TypedDict):
@@ -105,7 +105,12 @@ def test_hello_tells_what_the_annotations_say() -> None:
                     },
                     "due": {"type": "string", "format": "date-time"},
                     "colour": {"anyOf": [{"type": "string", "enum": ["red", "blue"]}, {"type": "null"}]},
-                    "tags": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+                    "tags": {
+                        "anyOf": [
+                            {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "maxItems": 2},
+                            {"type": "null"},
+                        ]
+                    },
                 },
                 "required": ["lines", "due"],
                 "additionalProperties": False,
@@ -146,6 +151,7 @@ def test_the_function_gets_typed_values_and_its_result_becomes_json() -> None:
         ),
         ({"order": {**GOOD, "due": "2026-03-01T10:00:00"}}, {"order.due": "offset"}),
         ({"order": {**GOOD, "colour": "green"}}, {"order.colour": "is 'green', wanted one of 'red', 'blue' or null"}),
+        ({"order": {**GOOD, "tags": ["a", "b", "c"]}}, {"order.tags": "is a list, wanted at most 2 of them"}),
         ({"order": GOOD, "rate": True}, {"rate": "is true or false, wanted a number"}),
         ({"order": GOOD, "mode": "x", "extra": 1}, {"mode": "one of", "extra": "is unknown"}),
         ({}, {"order": "is missing"}),

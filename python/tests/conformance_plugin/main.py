@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, TypedDict
 
-from consort.plugin import Call, Plugin, PluginError
+from consort.plugin import Call, Limits, Plugin, PluginError
 
 plugin = Plugin("conformance", version="0.1.0", description="The operations that the conformance runner calls.")
 
@@ -36,7 +36,7 @@ def echo(text: str) -> Text:
 
 
 @plugin.operation(effect="read")
-async def count(call: Call, to: Annotated[int, {"minimum": 0, "maximum": 10_000}], delay_ms: int = 0) -> Total:
+async def count(call: Call, to: Annotated[int, Limits(minimum=0, maximum=10_000)], delay_ms: int = 0) -> Total:
     """Counts from 1, telling how far it is."""
     for number in range(1, to + 1):
         await asyncio.sleep(delay_ms / 1e3)
@@ -46,14 +46,14 @@ async def count(call: Call, to: Annotated[int, {"minimum": 0, "maximum": 10_000}
 
 
 @plugin.operation(effect="read")
-def sleep(call: Call, ms: Annotated[int, {"minimum": 0}]) -> Slept:
+def sleep(call: Call, ms: Annotated[int, Limits(minimum=0)]) -> Slept:
     """Sleeps, and stops when nobody waits any more."""
     call.sleep(ms / 1e3)
     return {"slept_ms": ms}
 
 
 @plugin.operation(effect="read")
-async def large(mib: Annotated[int, {"minimum": 0, "maximum": 4096}]) -> AsyncIterator[bytes]:
+async def large(mib: Annotated[int, Limits(minimum=0, maximum=4096)]) -> AsyncIterator[bytes]:
     """Yields so many MiB of zeros."""
     for _ in range(mib):
         yield bytes(1024 * 1024)

@@ -5,5 +5,6 @@ from consort.plugin.author import Plugin
 from consort.plugin.call import Call, Origin
 from consort.plugin.errors import PluginError
 from consort.plugin.host import Host
+from consort.plugin.limits import Limits
 
-__all__ = ["Call", "Effect", "Host", "Origin", "Plugin", "PluginError"]
+__all__ = ["Call", "Effect", "Host", "Limits", "Origin", "Plugin", "PluginError"]

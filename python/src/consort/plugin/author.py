@@ -76,12 +76,12 @@ class Plugin:
     ) -> Callable[[_Function], _Function]:
         """Makes an operation of the decorated function, and returns the function unchanged.
 
-        Its annotations become the JSON Schemas of input and output; `Annotated[int, "how many", {"minimum": 1}]` says
-        more about a parameter, and so does the docstring's section `Args`. A parameter of type Call gets the call. The
-        function is async, or plain: then it runs in a thread. It returns what JSON can say, dataclasses, or bytes; or
-        it is a generator that yields bytes, of `media_type`, and goes on when the receiver has room. Left out, `name`
-        is the function's, and `description` its docstring. `effect` says what a repeated call does, `timeout` in
-        seconds how long a call may take if its caller says nothing, `dry_run` that the function looks at
+        Its annotations become the JSON Schemas of input and output; `Annotated[int, "how many", Limits(minimum=1)]`
+        says more about a parameter, and so does the docstring's section `Args`. A parameter of type Call gets the
+        call. The function is async, or plain: then it runs in a thread. It returns what JSON can say, dataclasses, or
+        bytes, or it is a generator that yields bytes, of `media_type`, and goes on when the receiver has room. Left
+        out, `name` is the function's, and `description` its docstring. `effect` says what a repeated call does,
+        `timeout` in seconds how long a call may take if its caller says nothing, `dry_run` that the function looks at
         `call.dry_run`. TypeError names a parameter without a schema, ValueError what else is wrong.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout

@@ -1,6 +1,7 @@
 """Plugins as processes: the handshake, and all that a mesh asks of them."""
 
 import asyncio
+import hashlib
 import os
 import re
 import signal
@@ -25,7 +26,7 @@ protocol = 1
 
 [permissions]
 secrets = ["key"]
-mesh = ["state", "events"]
+mesh = ["state", "events", "blobs"]
 """
 
 
@@ -217,11 +218,21 @@ async def gather(call: Call, secret: str = "key") -> list[str]:
 @plugin.operation()
 def plain(call: Call) -> str:
     return call.host.get_secret("key") + str(call.host.get_state("n"))
+@plugin.operation()
+def blob(call: Call, sha256: str) -> int:
+    import io
+    return call.host.read_blob(sha256, io.BytesIO())
 """
     async with PluginProcess(folder(tmp_path, code), secrets={"key": "s3cret", "other": "x"}) as plugin:
         assert (await plugin.invoke("gather")).output == ["s3cret", "None", "event-1", "['key']", "True"]
         assert plugin.mesh.events == [("DONE", {"secret": 6})]
         assert (await plugin.invoke("plain")).output == "s3cretb'1'"
+        data = bytes(200_000)
+        digest = hashlib.sha256(data).hexdigest()
+        plugin.mesh.blobs = {digest: data, "0" * 64: b"x"}
+        assert (await plugin.invoke("blob", {"sha256": digest})).output == 200_000
+        with pytest.raises(RpcError, match="other bytes than its name says"):
+            await plugin.invoke("blob", {"sha256": "0" * 64})
         with pytest.raises(RpcError) as caught:
             await plugin.invoke("gather", {"secret": "other"})
         assert caught.value.code is grpc.StatusCode.PERMISSION_DENIED

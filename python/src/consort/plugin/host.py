@@ -1,12 +1,15 @@
 """What a plugin may ask of the mesh."""
 
 import asyncio
+import hashlib
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import IO, Any
 
 import grpc
 
+from consort._gen.blob.v1.blob_service_pb2 import DownloadRequest
+from consort._gen.blob.v1.blob_service_pb2_grpc import BlobServiceStub
 from consort._gen.blob.v1.payload_pb2 import Payload
 from consort._gen.plugin.v1 import plugin_host_service_pb2 as pb
 from consort._gen.plugin.v1.plugin_host_service_pb2_grpc import PluginHostServiceStub
@@ -46,6 +49,13 @@ class Host:
         """Publishes `PLUGIN.{ID}.{EVENT}` with data that JSON can say, and returns the event's id."""
         return self._later(self._publish(event, encode(data)))
 
+    def read_blob(self, sha256: str, file: IO[bytes], *, timeout: float = 300.0) -> Any:
+        """Writes the bytes of a blob of the mesh into a file, in pieces, and returns how many there are.
+
+        ValueError if they are others than the name says.
+        """
+        return self._later(self._blob(sha256, file, timeout), timeout)
+
     @property
     def channel(self) -> grpc.aio.Channel:
         """A channel to the mesh that shows the plugin's token, for its other services such as InferenceService."""
@@ -70,10 +80,22 @@ class Host:
     async def _publish(self, event: str, data: str) -> str:
         raise _absent()
 
-    def _later(self, work: Coroutine[Any, Any, Any]) -> Any:
+    async def _blob(self, sha256: str, file: IO[bytes], timeout: float) -> int:
+        digest, size = hashlib.sha256(), 0
+        async for chunk in self._pieces(sha256, timeout):
+            digest.update(chunk)
+            size += file.write(chunk)
+        if digest.hexdigest() != sha256:
+            raise ValueError(f"blob {sha256} arrived with other bytes than its name says")
+        return size
+
+    def _pieces(self, sha256: str, timeout: float) -> AsyncIterator[bytes]:
+        raise _absent()
+
+    def _later(self, work: Coroutine[Any, Any, Any], timeout: float = _TIMEOUT) -> Any:
         if threading.get_ident() == self._thread:
             return work
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_TIMEOUT + 1)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout + 1)
 
 
 def _absent() -> PluginError:
@@ -126,6 +148,14 @@ class RemoteHost(Host):
     async def _publish(self, event: str, data: str) -> str:
         answer = await self._ask("PublishEvent", pb.PublishEventRequest(event=event, data=Payload(json=data)))
         return str(answer.event_id)
+
+    async def _pieces(self, sha256: str, timeout: float) -> AsyncIterator[bytes]:
+        stub: Any = BlobServiceStub(self.channel)
+        try:
+            async for part in stub.Download(DownloadRequest(name=f"blobs/{sha256}"), timeout=timeout):
+                yield part.chunk
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error) from None
 
     async def _ask(self, method: str, request: Any) -> Any:
         try:

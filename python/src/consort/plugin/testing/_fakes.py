@@ -1,11 +1,14 @@
 """A mesh that keeps everything in memory, for plugins under test."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import grpc
 
+from consort._gen.blob.v1 import blob_service_pb2_grpc
+from consort._gen.blob.v1.blob_service_pb2 import DownloadRequest, DownloadResponse
 from consort._gen.plugin.v1 import plugin_host_service_pb2 as pb
 from consort._gen.plugin.v1 import plugin_host_service_pb2_grpc, plugin_service_pb2
 from consort.errors import RpcError
@@ -13,12 +16,18 @@ from consort.plugin.host import Host
 
 
 class FakeHost(Host):
-    """The mesh as functions under test see it. `state` and `events` are what they left there."""
+    """The mesh as functions under test see it. `state` and `events` are what they left there, `blobs` what it has."""
 
-    def __init__(self, secrets: Mapping[str, str], state: Mapping[str, bytes]) -> None:
+    def __init__(
+        self,
+        secrets: Mapping[str, str] | None = None,
+        state: Mapping[str, bytes] | None = None,
+        blobs: Sequence[bytes] = (),
+    ) -> None:
         super().__init__()
-        self.secrets = dict(secrets)
-        self.state = dict(state)
+        self.blobs = {hashlib.sha256(blob).hexdigest(): blob for blob in blobs}
+        self.secrets = dict(secrets or {})
+        self.state = dict(state or {})
         self.events: list[tuple[str, Any]] = []
 
     async def _secret(self, name: str) -> str:
@@ -40,13 +49,19 @@ class FakeHost(Host):
         self.events.append((event, json.loads(data)))
         return f"event-{len(self.events)}"
 
+    async def _pieces(self, sha256: str, timeout: float) -> AsyncIterator[bytes]:
+        if sha256 not in self.blobs:
+            raise RpcError(grpc.StatusCode.NOT_FOUND, f"no blob {sha256}", "", {})
+        yield self.blobs[sha256]
 
-class FakeMesh(plugin_host_service_pb2_grpc.PluginHostServiceServicer):
+
+class FakeMesh(plugin_host_service_pb2_grpc.PluginHostServiceServicer, blob_service_pb2_grpc.BlobServiceServicer):
     """The mesh as a process under test sees it, which holds it to its token and its permissions."""
 
     def __init__(self, token: str, permissions: plugin_service_pb2.Permissions, secrets: Mapping[str, str]) -> None:
         self.state: dict[str, bytes] = {}
         self.events: list[tuple[str, Any]] = []
+        self.blobs: dict[str, bytes] = {}
         self._token = token
         self._permissions = permissions
         self._secrets = dict(secrets)
@@ -79,6 +94,16 @@ class FakeMesh(plugin_host_service_pb2_grpc.PluginHostServiceServicer):
         await self._admit(context, "events")
         self.events.append((request.event, json.loads(request.data.json)))
         return pb.PublishEventResponse(event_id=f"event-{len(self.events)}")
+
+    async def Download(self, request: DownloadRequest, context: Any) -> AsyncIterator[DownloadResponse]:  # noqa: N802
+        """Hands out a blob, 64 KiB a message."""
+        await self._admit(context, "blobs")
+        data = self.blobs.get(request.name.removeprefix("blobs/"))
+        if data is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no {request.name}")
+            return
+        for start in range(request.offset, len(data), 65_536):
+            yield DownloadResponse(chunk=data[start : start + 65_536])
 
     async def _admit(self, context: Any, service: str = "") -> None:
         shown = dict(context.invocation_metadata()).get("authorization", "")

@@ -52,7 +52,7 @@ async def invoke_async(
         dry_run=dry_run,
         origin=pb.Origin(namespace=origin.namespace, step=origin.step, agent=origin.agent),
     )
-    desk = plugin.desk(host or FakeHost(secrets or {}, {}))
+    desk = plugin.desk(host or FakeHost(secrets))
     try:
         async with asyncio.timeout(timeout):
             await desk.configure(config or {}, permissions or pb.Permissions())

@@ -20,6 +20,7 @@ from typing import Any, Self
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
+from consort._gen.blob.v1.blob_service_pb2_grpc import add_BlobServiceServicer_to_server
 from consort._gen.blob.v1.payload_pb2 import Payload
 from consort._gen.plugin.v1 import plugin_service_pb2 as pb
 from consort._gen.plugin.v1.plugin_host_service_pb2_grpc import add_PluginHostServiceServicer_to_server
@@ -79,7 +80,7 @@ class PluginProcess:
 
     `async with PluginProcess(folder, config=..., secrets=...) as plugin: await plugin.invoke("name", {...})`. It has
     said hello, is healthy and configured when the block begins, and is drained and ended when it is left. `hello` is
-    what it said, `logs` the last 10,000 lines it wrote, `state` and `events` what it left with the mesh, `data` its own
+    what it said, `logs` the last 10,000 lines it wrote, `mesh` has its `state`, `events` and `blobs`, `data` is its own
     folder. `environment` adds variables to the few that the mesh sets. AssertionError says how it broke the protocol.
     """
 
@@ -109,6 +110,7 @@ class PluginProcess:
         self.mesh = FakeMesh(token, self.permissions, self._secrets)
         self._server = grpc.aio.server()
         add_PluginHostServiceServicer_to_server(self.mesh, self._server)
+        add_BlobServiceServicer_to_server(self.mesh, self._server)
         self._server.add_insecure_port(f"unix:{self._scratch}/host")
         await self._server.start()
         try:

@@ -6,6 +6,7 @@ import enum
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
 import grpc
@@ -368,6 +369,20 @@ async def test_a_plain_function_sees_its_cancellation() -> None:
     with pytest.raises(PluginError, match="about to end"):
         await desk.begin(pb.InvokeRequest(operation="slow"), None)
     desk.close()
+
+
+def test_a_function_that_takes_too_long_fails_as_it_would_at_the_mesh(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="DEADLINE_EXCEEDED"):
+        invoke(plugin, "wait", timeout=0.05)
+    made = Plugin("folder", version="0.1.0")
+
+    @made.operation(effect="read")
+    def where(call: Call) -> str:
+        return call.data.name
+
+    assert invoke(made, "where", data=tmp_path).output == tmp_path.name
+    with pytest.raises(PluginError, match="no folder of its own"):
+        invoke(made, "where")
 
 
 async def test_more_calls_than_agreed_are_refused() -> None:

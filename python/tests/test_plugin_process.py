@@ -184,6 +184,17 @@ async def test_it_ends_with_its_mesh_whatever_its_functions_do(tmp_path: Path, h
         assert await asyncio.wait_for(plugin.process.wait(), 8) == 0
 
 
+async def test_it_ends_with_its_mesh_though_its_loop_is_blocked(tmp_path: Path) -> None:
+    code = "import time\n@plugin.operation()\nasync def block(call: Call) -> None:\n    time.sleep(60)"
+    async with PluginProcess(folder(tmp_path, code)) as plugin:
+        call = plugin.call("block")
+        await asyncio.sleep(0.2)
+        assert plugin.process.stdin is not None
+        plugin.process.stdin.close()
+        assert await asyncio.wait_for(plugin.process.wait(), 8) == 0
+        call.cancel()
+
+
 async def test_what_is_printed_is_logged_and_never_in_the_way(tmp_path: Path) -> None:
     code = """
 import subprocess, sys, os
@@ -214,6 +225,7 @@ async def gather(call: Call, secret: str = "key") -> list[str]:
     before = await call.host.get_state("n")
     await call.host.put_state("n", b"1")
     event = await call.host.publish_event("DONE", {"secret": len(value)})
+    (call.data / "kept").write_text(value)
     return [value, str(before), event, str(call.permissions.secrets), str(call.remaining < 11)]
 @plugin.operation()
 def plain(call: Call) -> str:
@@ -226,6 +238,7 @@ def blob(call: Call, sha256: str) -> int:
     async with PluginProcess(folder(tmp_path, code), secrets={"key": "s3cret", "other": "x"}) as plugin:
         assert (await plugin.invoke("gather")).output == ["s3cret", "None", "event-1", "['key']", "True"]
         assert plugin.mesh.events == [("DONE", {"secret": 6})]
+        assert read(str(plugin.data / "kept")) == "s3cret"
         assert (await plugin.invoke("plain")).output == "s3cretb'1'"
         data = bytes(200_000)
         digest = hashlib.sha256(data).hexdigest()

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from consort._gen.plugin.v1 import plugin_service_pb2 as pb
@@ -42,6 +43,7 @@ class Desk:
         self.draining = False
         self.host = host
         self.permissions = pb.Permissions()
+        self.data: Path | None = None
         self.config: Any = None
         self._name = name
         self._operations = operations

@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import grpc
@@ -26,6 +28,8 @@ PROTOCOL = 1
 _BY_HAND = 2
 # How long a process that was told to end waits for what is in work; the mesh has drained it before.
 _GRACE = 5.0
+# When the mesh is gone nobody is left to end a process that does not end by itself.
+_ORPHAN = 3.0
 _OPTIONS = [
     ("grpc.max_receive_message_length", 8 * 1024 * 1024),
     ("grpc.max_send_message_length", 8 * 1024 * 1024),
@@ -87,6 +91,7 @@ async def _serve(around: Surroundings, hello: pb.HelloResponse, make_desk: Calla
     loop = asyncio.get_running_loop()
     host = RemoteHost(around.host_socket, around.token) if around.host_socket else Host()
     desk, health = make_desk(host), Health()
+    desk.data = Path(around.data) if around.data else None
     server = grpc.aio.server(options=_OPTIONS)
     add_PluginServiceServicer_to_server(Service(hello, desk, health), server)
     server.add_generic_rpc_handlers((health.handler(),))
@@ -129,9 +134,11 @@ def _say(line: str) -> None:
 
 
 def _await_end(stdin: int, loop: asyncio.AbstractEventLoop, on_gone: Callable[[], None]) -> None:
-    """Reads standard input to its end: then the mesh is gone."""
+    """Reads standard input to its end: then the mesh is gone, and so is this process soon, whatever blocks its loop."""
     with contextlib.suppress(OSError):
         while os.read(stdin, 4096):
             pass
     with contextlib.suppress(RuntimeError):  # The loop may have ended before.
         loop.call_soon_threadsafe(on_gone)
+    time.sleep(_ORPHAN)
+    os._exit(0)

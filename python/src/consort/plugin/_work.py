@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 from consort._gen.blob.v1.payload_pb2 import Payload
@@ -31,6 +32,7 @@ class Office(Protocol):
     config: Any
     permissions: pb.Permissions
     host: Host
+    data: Path | None
 
     async def in_thread(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Calls a plain function in a thread."""
@@ -50,6 +52,7 @@ class Work:
             config=office.config,
             permissions=office.permissions,
             host=office.host,
+            data=office.data,
             media_type=operation.media_type,
         )
         self._office = office

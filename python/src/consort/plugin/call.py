@@ -4,6 +4,7 @@ import math
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from consort._gen.plugin.v1 import plugin_service_pb2 as pb
@@ -40,6 +41,7 @@ class Call:
     """
 
     __slots__ = (
+        "_data",
         "_emit",
         "_stopped",
         "actions",
@@ -65,6 +67,7 @@ class Call:
         config: Any,
         permissions: pb.Permissions,
         host: Host,
+        data: Path | None,
         media_type: str,
     ) -> None:
         self.operation: str = request.operation
@@ -80,8 +83,16 @@ class Call:
         self.media_type = media_type
         self.plans: list[str] = []
         self.actions: list[str] = []
+        self._data = data
         self._emit = emit
         self._stopped = threading.Event()
+
+    @property
+    def data(self) -> Path:
+        """The plugin's own folder, which stays when it is started anew. FAILED_PRECONDITION if it was given none."""
+        if self._data is None:
+            raise PluginError("FAILED_PRECONDITION", "the plugin has no folder of its own", reason="NO_DATA_FOLDER")
+        return self._data
 
     @property
     def cancelled(self) -> bool:

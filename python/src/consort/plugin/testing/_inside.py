@@ -6,13 +6,14 @@ import json
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from consort._gen.blob.v1.payload_pb2 import Payload
 from consort._gen.plugin.v1 import plugin_service_pb2 as pb
 from consort.plugin.author import Plugin
 from consort.plugin.call import Origin
-from consort.plugin.errors import failure_of
+from consort.plugin.errors import PluginError, failure_of
 from consort.plugin.testing._fakes import FakeHost
 from consort.plugin.testing._outcome import Outcome, gather
 
@@ -35,13 +36,14 @@ async def invoke_async(
     timeout: float = 10.0,
     idempotency_key: str = "",
     origin: Origin | None = None,
+    data: Path | None = None,
 ) -> Outcome:
     """Calls an operation as the mesh would, without a process.
 
     The input is read as it is from the wire, and the output is held against the function's annotation: AssertionError
     if it does not match. `config` is what the operator would set, `secrets` what the mesh would hand out; a `host` of
-    the test's own keeps state and events for it to look at. PluginError is how the call fails, with the exception that
-    was raised as its cause.
+    the test's own keeps state and events for it to look at; `data` is the plugin's folder. PluginError is how the
+    call fails, with the exception that was raised as its cause.
     """
     origin = origin or Origin()
     request = pb.InvokeRequest(
@@ -53,15 +55,19 @@ async def invoke_async(
         origin=pb.Origin(namespace=origin.namespace, step=origin.step, agent=origin.agent),
     )
     desk = plugin.desk(host or FakeHost(secrets))
+    desk.data = data
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(timeout) as limit:
             await desk.configure(config or {}, permissions or pb.Permissions())
             work = await desk.begin(request, datetime.now(UTC) + timedelta(seconds=timeout))
             async with contextlib.aclosing(work.messages()) as messages:
                 outcome = await gather(messages)
     except Exception as error:
+        if isinstance(error, TimeoutError) and limit.expired():
+            problem = f"'{operation}' took longer than {timeout:g} s"
+            raise PluginError("DEADLINE_EXCEEDED", problem) from error
         failure = failure_of(error)
-        if failure is error or isinstance(error, AssertionError | TimeoutError):
+        if failure is error or isinstance(error, AssertionError):
             raise
         raise failure from error
     finally:

@@ -1,6 +1,7 @@
 """JSON Schemas from annotations, and what docstrings say about parameters."""
 
 import dataclasses
+import datetime
 import enum
 import inspect
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 _DEPTH = 32
 _NAMES: dict[Any, str] = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
+_TEXTS = {datetime.datetime: "date-time", datetime.date: "date"}
 _SETS = (set, frozenset, AbstractSet)
 _SECTION = re.compile(r"^(args|arguments|parameters)\s*:\s*$", re.IGNORECASE)
 _END = re.compile(r"^(returns?|raises|yields?|examples?|notes?)\s*:", re.IGNORECASE)
@@ -23,9 +25,9 @@ def schema_of(annotation: Any, place: str, *, plain: bool = False) -> dict[str, 
     """The JSON Schema of what an annotation allows.
 
     It knows text, numbers, bool, None, Literal, unions, lists, sets, tuples, dicts with text as keys, enumerations,
-    dataclasses, TypedDicts, and Annotated, whose text becomes the description. Any allows everything. With `plain`,
-    only what JSON values are by themselves: no sets, tuples, enumerations and dataclasses. TypeError, which begins with
-    `place`, for all else and for types that hold themselves.
+    dates and times, dataclasses, TypedDicts, and Annotated, whose text becomes the description. Any allows everything.
+    With `plain`, only what JSON values are by themselves: no sets, tuples, enumerations, times and dataclasses.
+    TypeError, which begins with `place`, for all else and for types that hold themselves.
     """
     return _Schemas(plain=plain).of(annotation, place, 0)
 
@@ -66,6 +68,8 @@ class _Schemas:
             return self._record(kind, place, depth)
         if self.plain:
             raise TypeError(f"{place}: {kind!r} is no value of JSON; use plain types, Literal or a TypedDict")
+        if kind in _TEXTS:
+            return {"type": "string", "format": _TEXTS[kind]}
         if kind in _SETS:
             items = self.of(args[0], f"{place}[]", depth + 1) if args else {}
             return {"type": "array", "items": items, "uniqueItems": True}

@@ -1,0 +1,1 @@
+"""Builds of GitHub Actions and Jenkins."""

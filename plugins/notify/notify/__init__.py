@@ -1,0 +1,1 @@
+"""Tells people and services: Slack, e-mail, PagerDuty and signed webhooks."""

@@ -1,0 +1,1 @@
+"""Objects of any store that speaks S3."""

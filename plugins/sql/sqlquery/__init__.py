@@ -1,0 +1,1 @@
+"""Reads SQLite and PostgreSQL: queries that can change nothing, with limits of rows and time."""

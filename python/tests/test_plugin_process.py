@@ -101,7 +101,7 @@ async def test_failures_reach_the_caller_with_their_details() -> None:
         assert caught.value.message.startswith("ValueError: code: 'NO_SUCH_CODE'")
         with pytest.raises(RpcError) as caught:
             await plugin.invoke("nothing")
-        assert caught.value.code is grpc.StatusCode.UNIMPLEMENTED
+        assert caught.value.code is grpc.StatusCode.NOT_FOUND
         with pytest.raises(RpcError) as caught:
             await plugin.invoke("echo", {"text": "x"}, dry_run=True)
         assert caught.value.reason == "NO_DRY_RUN"

@@ -225,12 +225,17 @@ fn must(status: &Status, codes: &[Code]) -> Outcome {
 impl Bench<'_> {
     async fn check(&mut self, name: &str, outcome: impl Future<Output = Outcome>) -> bool {
         let began = Instant::now();
-        let verdict = match outcome.await {
+        let outcome = outcome.await;
+        self.took(name, began.elapsed(), outcome)
+    }
+
+    fn took(&mut self, name: &str, took: Duration, outcome: Outcome) -> bool {
+        let verdict = match outcome {
             Ok(()) => Verdict::Passed,
             Err(Trouble::Wrong(why)) => Verdict::Failed(why),
             Err(Trouble::Skip(why)) => Verdict::Skipped(why),
         };
-        let check = Check { name: name.to_owned(), verdict, took: began.elapsed() };
+        let check = Check { name: name.to_owned(), verdict, took };
         (self.tell)(&check);
         let passed = check.verdict == Verdict::Passed;
         self.checks.push(check);
@@ -269,10 +274,7 @@ impl Bench<'_> {
         let began = Instant::now();
         let outcome: Outcome = up.await;
         let name = "it shakes hands, says hello as its manifest does, and takes its configuration";
-        let again = self.check(name, async { outcome }).await;
-        if let Some(last) = self.checks.last_mut() {
-            last.took = began.elapsed();
-        }
+        let again = self.took(name, began.elapsed(), outcome);
         let Some(subject) = subject.filter(|_| again) else { return };
         let subject = Arc::new(subject);
         self.check("its health is SERVING", health(&subject)).await;
@@ -302,10 +304,12 @@ impl Bench<'_> {
             if began.elapsed() < END { Ok(()) } else { wrong("it had to be killed") }
         })
         .await;
+        let began = Instant::now();
         let outcome = self.abandoned().await;
-        self.check("it ends when the mesh is gone (its standard input ends)", async { outcome }).await;
+        self.took("it ends when the mesh is gone (its standard input ends)", began.elapsed(), outcome);
+        let began = Instant::now();
         let outcome = self.crashes().await;
-        self.check("a crash in a call is seen as one", async { outcome }).await;
+        self.took("a crash in a call is seen as one", began.elapsed(), outcome);
     }
 
     async fn abandoned(&self) -> Outcome {

@@ -159,13 +159,13 @@ impl Manifest {
         }
     }
 
-    /// Where the program is: in the folder, beside this program, or on the PATH.
+    /// Where the program is: in the folder, beside this program, or on the PATH; Python in the nearest `.venv` of the folder and those above.
     pub(crate) fn program(&self, folder: &Path) -> Result<PathBuf, Error> {
         let name = self.command.first().map(String::as_str).unwrap_or_default();
         let mut places: Vec<PathBuf> = Vec::new();
         if name == "python" || name == "python3" {
-            places.push(folder.join(".venv/bin/python"));
-            // The environment that the operator made for all Python plugins.
+            // The environment of the folder, or of one above it.
+            places.extend(folder.ancestors().map(|above| above.join(".venv/bin/python")));
             places.extend(std::env::var_os("VIRTUAL_ENV").map(|venv| Path::new(&venv).join("bin/python")));
         }
         places.push(folder.join(name));

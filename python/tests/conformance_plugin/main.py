@@ -65,7 +65,7 @@ def fail(code: str, message: str) -> None:
     raise PluginError(code, message)
 
 
-@plugin.operation(effect="read")
+@plugin.operation(effect="write")
 def crash() -> None:
     """Ends the process with status 7."""
     os._exit(7)
@@ -77,7 +77,7 @@ def write(call: Call, path: str, text: str) -> None:
     if call.dry_run:
         call.would(f"write {len(text.encode())} bytes to {path}")
         return
-    Path(path).write_text(text, encoding="utf-8")
+    (Path(os.environ["CONSORT_PLUGIN_DATA"]) / path).write_text(text, encoding="utf-8")
     call.did(f"wrote {len(text.encode())} bytes to {path}")
 
 

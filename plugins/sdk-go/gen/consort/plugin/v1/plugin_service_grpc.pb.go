@@ -48,7 +48,8 @@ type PluginServiceClient interface {
 	Configure(ctx context.Context, in *ConfigureRequest, opts ...grpc.CallOption) (*ConfigureResponse, error)
 	// Does an operation. Any number of progress, logs and chunks, then one result, then the end of the stream. A status other than OK
 	// is how an operation fails; its message and details reach the caller as they are. A cancelled call must stop as soon as it can,
-	// a deadline is the call's own (`grpc-timeout`).
+	// a deadline is the call's own (`grpc-timeout`). An unknown
+	// operation is NOT_FOUND; an input that breaks its schema INVALID_ARGUMENT, with the bad fields.
 	Invoke(ctx context.Context, in *InvokeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[InvokeResponse], error)
 	// Asks to take nothing new, and answers when all that was in work is done, or the deadline is near.
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*DrainResponse, error)
@@ -132,7 +133,8 @@ type PluginServiceServer interface {
 	Configure(context.Context, *ConfigureRequest) (*ConfigureResponse, error)
 	// Does an operation. Any number of progress, logs and chunks, then one result, then the end of the stream. A status other than OK
 	// is how an operation fails; its message and details reach the caller as they are. A cancelled call must stop as soon as it can,
-	// a deadline is the call's own (`grpc-timeout`).
+	// a deadline is the call's own (`grpc-timeout`). An unknown
+	// operation is NOT_FOUND; an input that breaks its schema INVALID_ARGUMENT, with the bad fields.
 	Invoke(*InvokeRequest, grpc.ServerStreamingServer[InvokeResponse]) error
 	// Asks to take nothing new, and answers when all that was in work is done, or the deadline is near.
 	Drain(context.Context, *DrainRequest) (*DrainResponse, error)

@@ -96,7 +96,8 @@ class PluginServiceServicer:
     def Invoke(self, request, context):
         """Does an operation. Any number of progress, logs and chunks, then one result, then the end of the stream. A status other than OK
         is how an operation fails; its message and details reach the caller as they are. A cancelled call must stop as soon as it can,
-        a deadline is the call's own (`grpc-timeout`).
+        a deadline is the call's own (`grpc-timeout`). An unknown
+        operation is NOT_FOUND; an input that breaks its schema INVALID_ARGUMENT, with the bad fields.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -14,8 +14,10 @@ import type { Finish, Started } from "../../inference/v1/generation_pb.js";
 import { file_consort_inference_v1_generation } from "../../inference/v1/generation_pb.js";
 import type { Trigger } from "./run_pb.js";
 import { file_consort_orchestrator_v1_run } from "./run_pb.js";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Effect } from "../../plugin/v1/plugin_service_pb.js";
+import { file_consort_plugin_v1_plugin_service } from "../../plugin/v1/plugin_service_pb.js";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Status } from "../../../google/rpc/status_pb.js";
 import { file_google_rpc_status } from "../../../google/rpc/status_pb.js";
 import type { Message } from "@bufbuild/protobuf";
@@ -24,7 +26,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file consort/orchestrator/v1/run_event.proto.
  */
 export const file_consort_orchestrator_v1_run_event: GenFile = /*@__PURE__*/
-  fileDesc("Cidjb25zb3J0L29yY2hlc3RyYXRvci92MS9ydW5fZXZlbnQucHJvdG8SF2NvbnNvcnQub3JjaGVzdHJhdG9yLnYxIq0PCghSdW5FdmVudBILCgNydW4YASABKAkSEAoIc2VxdWVuY2UYAiABKAMSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIZXZlbnRfaWQYBCABKAkSDAoEc3RlcBgFIAEoCRI6CgtydW5fc3RhcnRlZBgKIAEoCzIjLmNvbnNvcnQub3JjaGVzdHJhdG9yLnYxLlJ1blN0YXJ0ZWRIABI4CgpydW5fcGF1c2VkGAsgASgLMiIuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuUnVuUGF1c2VkSAASOgoLcnVuX3Jlc3VtZWQYDCABKAsyIy5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5SdW5SZXN1bWVkSAASPgoNcnVuX2NhbmNlbGxlZBgNIAEoCzIlLmNvbnNvcnQub3JjaGVzdHJhdG9yLnYxLlJ1bkNhbmNlbGxlZEgAEjoKC3J1bl9yZXRyaWVkGA4gASgLMiMuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuUnVuUmV0cmllZEgAEj4KDXJ1bl9zdWNjZWVkZWQYDyABKAsyJS5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5SdW5TdWNjZWVkZWRIABI4CgpydW5fZmFpbGVkGBAgASgLMiIuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuUnVuRmFpbGVkSAASQgoPc2lnbmFsX3JlY2VpdmVkGBEgASgLMicuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuU2lnbmFsUmVjZWl2ZWRIABJACg5zdGVwX3NjaGVkdWxlZBgUIAEoCzImLmNvbnNvcnQub3JjaGVzdHJhdG9yLnYxLlN0ZXBTY2hlZHVsZWRIABI6CgtzdGVwX2xlYXNlZBgVIAEoCzIjLmNvbnNvcnQub3JjaGVzdHJhdG9yLnYxLlN0ZXBMZWFzZWRIABJBCg9zdGVwX2xlYXNlX2xvc3QYFiABKAsyJi5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5TdGVwTGVhc2VMb3N0SAASPgoNc3RlcF9yZXBvcnRlZBgXIAEoCzIlLmNvbnNvcnQub3JjaGVzdHJhdG9yLnYxLlN0ZXBSZXBvcnRlZEgAEkAKDnN0ZXBfc3VjY2VlZGVkGBggASgLMiYuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuU3RlcFN1Y2NlZWRlZEgAEksKFHN0ZXBfcmV0cnlfc2NoZWR1bGVkGBkgASgLMisuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuU3RlcFJldHJ5U2NoZWR1bGVkSAASOgoLc3RlcF9mYWlsZWQYGiABKAsyIy5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5TdGVwRmFpbGVkSAASPAoMc3RlcF9za2lwcGVkGBsgASgLMiQuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuU3RlcFNraXBwZWRIABI+Cg1zdGVwX2V4cGFuZGVkGBwgASgLMiUuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuU3RlcEV4cGFuZGVkSAASPAoMd2FpdF9zdGFydGVkGB0gASgLMiQuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuV2FpdFN0YXJ0ZWRIABJIChJkZWNpc2lvbl9yZXF1ZXN0ZWQYHiABKAsyKi5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5EZWNpc2lvblJlcXVlc3RlZEgAEkYKEWRlY2lzaW9uX2Fuc3dlcmVkGB8gASgLMikuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuRGVjaXNpb25BbnN3ZXJlZEgAEj4KDWNoaWxkX3N0YXJ0ZWQYICABKAsyJS5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5DaGlsZFN0YXJ0ZWRIABI+Cg1zdGVwX2l0ZXJhdGVkGCEgASgLMiUuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuU3RlcEl0ZXJhdGVkSAASQAoOc2lnbmFsX2F3YWl0ZWQYIiABKAsyJi5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5TaWduYWxBd2FpdGVkSAASRAoQcnVuX2NvbXBlbnNhdGluZxgjIAEoCzIoLmNvbnNvcnQub3JjaGVzdHJhdG9yLnYxLlJ1bkNvbXBlbnNhdGluZ0gAElIKF2NsYXJpZmljYXRpb25fcmVxdWVzdGVkGCQgASgLMi8uY29uc29ydC5vcmNoZXN0cmF0b3IudjEuQ2xhcmlmaWNhdGlvblJlcXVlc3RlZEgAElAKFmNsYXJpZmljYXRpb25fYW5zd2VyZWQYJSABKAsyLi5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5DbGFyaWZpY2F0aW9uQW5zd2VyZWRIABI+Cg1ldmVudF9lbWl0dGVkGCYgASgLMiUuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuRXZlbnRFbWl0dGVkSAASPAoMbW9kZWxfY2FsbGVkGCcgASgLMiQuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuTW9kZWxDYWxsZWRIAEIGCgRmYWN0ItsCCgpSdW5TdGFydGVkEhAKCHdvcmtmbG93GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEigKBmlucHV0cxgDIAEoCzIYLmNvbnNvcnQuYmxvYi52MS5QYXlsb2FkEg4KBnBhcmVudBgEIAEoCRITCgtwYXJlbnRfc3RlcBgFIAEoCRI/CgZsYWJlbHMYBiADKAsyLy5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5SdW5TdGFydGVkLkxhYmVsc0VudHJ5Eg8KB3Byb2plY3QYByABKAkSMQoHdHJpZ2dlchgIIAEoCzIgLmNvbnNvcnQub3JjaGVzdHJhdG9yLnYxLlRyaWdnZXISJgoEcGxhbhgJIAEoCzIYLmNvbnNvcnQuYmxvYi52MS5QYXlsb2FkGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiGwoJUnVuUGF1c2VkEg4KBnJlYXNvbhgBIAEoCSIMCgpSdW5SZXN1bWVkIh4KDFJ1bkNhbmNlbGxlZBIOCgZyZWFzb24YASABKAkiGwoKUnVuUmV0cmllZBINCgVzdGVwcxgBIAMoCSI4CgxSdW5TdWNjZWVkZWQSKAoGb3V0cHV0GAEgASgLMhguY29uc29ydC5ibG9iLnYxLlBheWxvYWQiQwoJUnVuRmFpbGVkEhMKC2ZhaWxlZF9zdGVwGAEgASgJEiEKBWVycm9yGAIgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMiSwoOU2lnbmFsUmVjZWl2ZWQSDgoGc2lnbmFsGAEgASgJEikKB3BheWxvYWQYAiABKAsyGC5jb25zb3J0LmJsb2IudjEuUGF5bG9hZCJYCg1TdGVwU2NoZWR1bGVkEg0KBWFnZW50GAEgASgJEg8KB2F0dGVtcHQYAiABKAUSJwoFaW5wdXQYAyABKAsyGC5jb25zb3J0LmJsb2IudjEuUGF5bG9hZCJWCgpTdGVwTGVhc2VkEg8KB2F0dGVtcHQYASABKAUSDgoGd29ya2VyGAIgASgJEhIKCnNlc3Npb25faWQYAyABKAkSEwoLbGVhc2VfdG9rZW4YBCABKAQiNAoNU3RlcExlYXNlTG9zdBITCgtsZWFzZV90b2tlbhgBIAEoBBIOCgZyZWFzb24YAiABKAkiPAoMU3RlcFJlcG9ydGVkEiwKBnJlcG9ydBgBIAEoCzIcLmNvbnNvcnQuYWdlbnQudjEuU3RlcFJlcG9ydCJKCg1TdGVwU3VjY2VlZGVkEg8KB2F0dGVtcHQYASABKAUSKAoGb3V0cHV0GAIgASgLMhguY29uc29ydC5ibG9iLnYxLlBheWxvYWQieAoSU3RlcFJldHJ5U2NoZWR1bGVkEg8KB2F0dGVtcHQYASABKAUSIQoFZXJyb3IYAiABKAsyEi5nb29nbGUucnBjLlN0YXR1cxIuCgpyZXRyeV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJACgpTdGVwRmFpbGVkEg8KB2F0dGVtcHQYASABKAUSIQoFZXJyb3IYAiABKAsyEi5nb29nbGUucnBjLlN0YXR1cyIdCgtTdGVwU2tpcHBlZBIOCgZyZWFzb24YASABKAkiRQoMU3RlcEV4cGFuZGVkEg0KBWl0ZW1zGAEgASgFEiYKBGxpc3QYAiABKAsyGC5jb25zb3J0LmJsb2IudjEuUGF5bG9hZCI4CgtXYWl0U3RhcnRlZBIpCgV1bnRpbBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiyAEKEURlY2lzaW9uUmVxdWVzdGVkEhAKCGRlY2lzaW9uGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEg8KB29wdGlvbnMYBCADKAkSJgoEZm9ybRgFIAEoCzIYLmNvbnNvcnQuYmxvYi52MS5QYXlsb2FkEiwKCGRlYWRsaW5lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5kZWZhdWx0X29wdGlvbhgHIAEoCSJxChBEZWNpc2lvbkFuc3dlcmVkEhAKCGRlY2lzaW9uGAEgASgJEg4KBm9wdGlvbhgCIAEoCRImCgRmb3JtGAMgASgLMhguY29uc29ydC5ibG9iLnYxLlBheWxvYWQSEwoLYW5zd2VyZWRfYnkYBCABKAkiQQoMQ2hpbGRTdGFydGVkEg0KBWNoaWxkGAEgASgJEhAKCHdvcmtmbG93GAIgASgJEhAKCHJldmlzaW9uGAMgASgDIiEKDFN0ZXBJdGVyYXRlZBIRCglpdGVyYXRpb24YASABKAUiSgoNU2lnbmFsQXdhaXRlZBIOCgZzaWduYWwYASABKAkSKQoFdW50aWwYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIlwKD1J1bkNvbXBlbnNhdGluZxITCgtmYWlsZWRfc3RlcBgBIAEoCRIhCgVlcnJvchgCIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEhEKCWdvdG9fc3RlcBgDIAEoCSJnChZDbGFyaWZpY2F0aW9uUmVxdWVzdGVkEjwKCHF1ZXN0aW9uGAEgASgLMiouY29uc29ydC5vcmNoZXN0cmF0b3IudjEuRGVjaXNpb25SZXF1ZXN0ZWQSDwoHYXR0ZW1wdBgCIAEoBSJSChVDbGFyaWZpY2F0aW9uQW5zd2VyZWQSOQoGYW5zd2VyGAEgASgLMikuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuRGVjaXNpb25BbnN3ZXJlZCI0CgxFdmVudEVtaXR0ZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCSLyAgoLTW9kZWxDYWxsZWQSEwoLcmVzcG9uc2VfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRIPCgdyZXF1ZXN0GAMgASgJEhcKD3NldHRpbmdzX2RpZ2VzdBgEIAEoCRIqCghzZXR0aW5ncxgFIAEoCzIYLmNvbnNvcnQuYmxvYi52MS5QYXlsb2FkEg4KBnBhcmVudBgGIAEoCRIqCghtZXNzYWdlcxgHIAEoCzIYLmNvbnNvcnQuYmxvYi52MS5QYXlsb2FkEhIKCnRyYW5zY3JpcHQYCCABKAkSJwoFcmVwbHkYCSABKAsyGC5jb25zb3J0LmJsb2IudjEuUGF5bG9hZBIQCghhbnN3ZXJlZBgKIAEoCRIuCgdzdGFydGVkGAsgASgLMh0uY29uc29ydC5pbmZlcmVuY2UudjEuU3RhcnRlZBIsCgZmaW5pc2gYDCABKAsyHC5jb25zb3J0LmluZmVyZW5jZS52MS5GaW5pc2hiBnByb3RvMw", [file_consort_agent_v1_agent_service, file_consort_blob_v1_payload, file_consort_inference_v1_generation, file_consort_orchestrator_v1_run, file_google_protobuf_timestamp, file_google_rpc_status]);
+  fileDesc("Cidjb25zb3J0L29yY2hlc3RyYXRvci92MS9ydW5fZXZlbnQucHJvdG8SF2NvbnNvcnQub3JjaGVzdHJhdG9yLnYxIrcQCghSdW5FdmVudBILCgNydW4YASABKAkSEAoIc2VxdWVuY2UYAiABKAMSKAoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIZXZlbnRfaWQYBCABKAkSDAoEc3RlcBgFIAEoCRI6CgtydW5fc3RhcnRlZBgKIAEoCzIjLmNvbnNvcnQub3JjaGVzdHJhdG9yLnYxLlJ1blN0YXJ0ZWRIABI4CgpydW5fcGF1c2VkGAsgASgLMiIuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuUnVuUGF1c2VkSAASOgoLcnVuX3Jlc3VtZWQYDCABKAsyIy5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5SdW5SZXN1bWVkSAASPgoNcnVuX2NhbmNlbGxlZBgNIAEoCzIlLmNvbnNvcnQub3JjaGVzdHJhdG9yLnYxLlJ1bkNhbmNlbGxlZEgAEjoKC3J1bl9yZXRyaWVkGA4gASgLMiMuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuUnVuUmV0cmllZEgAEj4KDXJ1bl9zdWNjZWVkZWQYDyABKAsyJS5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5SdW5TdWNjZWVkZWRIABI4CgpydW5fZmFpbGVkGBAgASgLMiIuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuUnVuRmFpbGVkSAASQgoPc2lnbmFsX3JlY2VpdmVkGBEgASgLMicuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuU2lnbmFsUmVjZWl2ZWRIABJACg5zdGVwX3NjaGVkdWxlZBgUIAEoCzImLmNvbnNvcnQub3JjaGVzdHJhdG9yLnYxLlN0ZXBTY2hlZHVsZWRIABI6CgtzdGVwX2xlYXNlZBgVIAEoCzIjLmNvbnNvcnQub3JjaGVzdHJhdG9yLnYxLlN0ZXBMZWFzZWRIABJBCg9zdGVwX2xlYXNlX2xvc3QYFiABKAsyJi5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5TdGVwTGVhc2VMb3N0SAASPgoNc3RlcF9yZXBvcnRlZBgXIAEoCzIlLmNvbnNvcnQub3JjaGVzdHJhdG9yLnYxLlN0ZXBSZXBvcnRlZEgAEkAKDnN0ZXBfc3VjY2VlZGVkGBggASgLMiYuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuU3RlcFN1Y2NlZWRlZEgAEksKFHN0ZXBfcmV0cnlfc2NoZWR1bGVkGBkgASgLMisuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuU3RlcFJldHJ5U2NoZWR1bGVkSAASOgoLc3RlcF9mYWlsZWQYGiABKAsyIy5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5TdGVwRmFpbGVkSAASPAoMc3RlcF9za2lwcGVkGBsgASgLMiQuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuU3RlcFNraXBwZWRIABI+Cg1zdGVwX2V4cGFuZGVkGBwgASgLMiUuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuU3RlcEV4cGFuZGVkSAASPAoMd2FpdF9zdGFydGVkGB0gASgLMiQuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuV2FpdFN0YXJ0ZWRIABJIChJkZWNpc2lvbl9yZXF1ZXN0ZWQYHiABKAsyKi5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5EZWNpc2lvblJlcXVlc3RlZEgAEkYKEWRlY2lzaW9uX2Fuc3dlcmVkGB8gASgLMikuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuRGVjaXNpb25BbnN3ZXJlZEgAEj4KDWNoaWxkX3N0YXJ0ZWQYICABKAsyJS5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5DaGlsZFN0YXJ0ZWRIABI+Cg1zdGVwX2l0ZXJhdGVkGCEgASgLMiUuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuU3RlcEl0ZXJhdGVkSAASQAoOc2lnbmFsX2F3YWl0ZWQYIiABKAsyJi5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5TaWduYWxBd2FpdGVkSAASRAoQcnVuX2NvbXBlbnNhdGluZxgjIAEoCzIoLmNvbnNvcnQub3JjaGVzdHJhdG9yLnYxLlJ1bkNvbXBlbnNhdGluZ0gAElIKF2NsYXJpZmljYXRpb25fcmVxdWVzdGVkGCQgASgLMi8uY29uc29ydC5vcmNoZXN0cmF0b3IudjEuQ2xhcmlmaWNhdGlvblJlcXVlc3RlZEgAElAKFmNsYXJpZmljYXRpb25fYW5zd2VyZWQYJSABKAsyLi5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5DbGFyaWZpY2F0aW9uQW5zd2VyZWRIABI+Cg1ldmVudF9lbWl0dGVkGCYgASgLMiUuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuRXZlbnRFbWl0dGVkSAASPAoMbW9kZWxfY2FsbGVkGCcgASgLMiQuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuTW9kZWxDYWxsZWRIABJCCg9vcGVyYXRpb25fYmVnYW4YKCABKAsyJy5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5PcGVyYXRpb25CZWdhbkgAEkQKEG9wZXJhdGlvbl9jYWxsZWQYKSABKAsyKC5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5PcGVyYXRpb25DYWxsZWRIAEIGCgRmYWN0ItsCCgpSdW5TdGFydGVkEhAKCHdvcmtmbG93GAEgASgJEhAKCHJldmlzaW9uGAIgASgDEigKBmlucHV0cxgDIAEoCzIYLmNvbnNvcnQuYmxvYi52MS5QYXlsb2FkEg4KBnBhcmVudBgEIAEoCRITCgtwYXJlbnRfc3RlcBgFIAEoCRI/CgZsYWJlbHMYBiADKAsyLy5jb25zb3J0Lm9yY2hlc3RyYXRvci52MS5SdW5TdGFydGVkLkxhYmVsc0VudHJ5Eg8KB3Byb2plY3QYByABKAkSMQoHdHJpZ2dlchgIIAEoCzIgLmNvbnNvcnQub3JjaGVzdHJhdG9yLnYxLlRyaWdnZXISJgoEcGxhbhgJIAEoCzIYLmNvbnNvcnQuYmxvYi52MS5QYXlsb2FkGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiGwoJUnVuUGF1c2VkEg4KBnJlYXNvbhgBIAEoCSIMCgpSdW5SZXN1bWVkIh4KDFJ1bkNhbmNlbGxlZBIOCgZyZWFzb24YASABKAkiGwoKUnVuUmV0cmllZBINCgVzdGVwcxgBIAMoCSI4CgxSdW5TdWNjZWVkZWQSKAoGb3V0cHV0GAEgASgLMhguY29uc29ydC5ibG9iLnYxLlBheWxvYWQiQwoJUnVuRmFpbGVkEhMKC2ZhaWxlZF9zdGVwGAEgASgJEiEKBWVycm9yGAIgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMiSwoOU2lnbmFsUmVjZWl2ZWQSDgoGc2lnbmFsGAEgASgJEikKB3BheWxvYWQYAiABKAsyGC5jb25zb3J0LmJsb2IudjEuUGF5bG9hZCJYCg1TdGVwU2NoZWR1bGVkEg0KBWFnZW50GAEgASgJEg8KB2F0dGVtcHQYAiABKAUSJwoFaW5wdXQYAyABKAsyGC5jb25zb3J0LmJsb2IudjEuUGF5bG9hZCJWCgpTdGVwTGVhc2VkEg8KB2F0dGVtcHQYASABKAUSDgoGd29ya2VyGAIgASgJEhIKCnNlc3Npb25faWQYAyABKAkSEwoLbGVhc2VfdG9rZW4YBCABKAQiNAoNU3RlcExlYXNlTG9zdBITCgtsZWFzZV90b2tlbhgBIAEoBBIOCgZyZWFzb24YAiABKAkiPAoMU3RlcFJlcG9ydGVkEiwKBnJlcG9ydBgBIAEoCzIcLmNvbnNvcnQuYWdlbnQudjEuU3RlcFJlcG9ydCJKCg1TdGVwU3VjY2VlZGVkEg8KB2F0dGVtcHQYASABKAUSKAoGb3V0cHV0GAIgASgLMhguY29uc29ydC5ibG9iLnYxLlBheWxvYWQieAoSU3RlcFJldHJ5U2NoZWR1bGVkEg8KB2F0dGVtcHQYASABKAUSIQoFZXJyb3IYAiABKAsyEi5nb29nbGUucnBjLlN0YXR1cxIuCgpyZXRyeV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJACgpTdGVwRmFpbGVkEg8KB2F0dGVtcHQYASABKAUSIQoFZXJyb3IYAiABKAsyEi5nb29nbGUucnBjLlN0YXR1cyIdCgtTdGVwU2tpcHBlZBIOCgZyZWFzb24YASABKAkiRQoMU3RlcEV4cGFuZGVkEg0KBWl0ZW1zGAEgASgFEiYKBGxpc3QYAiABKAsyGC5jb25zb3J0LmJsb2IudjEuUGF5bG9hZCI4CgtXYWl0U3RhcnRlZBIpCgV1bnRpbBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiyAEKEURlY2lzaW9uUmVxdWVzdGVkEhAKCGRlY2lzaW9uGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEg8KB29wdGlvbnMYBCADKAkSJgoEZm9ybRgFIAEoCzIYLmNvbnNvcnQuYmxvYi52MS5QYXlsb2FkEiwKCGRlYWRsaW5lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5kZWZhdWx0X29wdGlvbhgHIAEoCSJxChBEZWNpc2lvbkFuc3dlcmVkEhAKCGRlY2lzaW9uGAEgASgJEg4KBm9wdGlvbhgCIAEoCRImCgRmb3JtGAMgASgLMhguY29uc29ydC5ibG9iLnYxLlBheWxvYWQSEwoLYW5zd2VyZWRfYnkYBCABKAkiQQoMQ2hpbGRTdGFydGVkEg0KBWNoaWxkGAEgASgJEhAKCHdvcmtmbG93GAIgASgJEhAKCHJldmlzaW9uGAMgASgDIiEKDFN0ZXBJdGVyYXRlZBIRCglpdGVyYXRpb24YASABKAUiSgoNU2lnbmFsQXdhaXRlZBIOCgZzaWduYWwYASABKAkSKQoFdW50aWwYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIlwKD1J1bkNvbXBlbnNhdGluZxITCgtmYWlsZWRfc3RlcBgBIAEoCRIhCgVlcnJvchgCIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEhEKCWdvdG9fc3RlcBgDIAEoCSJnChZDbGFyaWZpY2F0aW9uUmVxdWVzdGVkEjwKCHF1ZXN0aW9uGAEgASgLMiouY29uc29ydC5vcmNoZXN0cmF0b3IudjEuRGVjaXNpb25SZXF1ZXN0ZWQSDwoHYXR0ZW1wdBgCIAEoBSJSChVDbGFyaWZpY2F0aW9uQW5zd2VyZWQSOQoGYW5zd2VyGAEgASgLMikuY29uc29ydC5vcmNoZXN0cmF0b3IudjEuRGVjaXNpb25BbnN3ZXJlZCI0CgxFdmVudEVtaXR0ZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCSLyAgoLTW9kZWxDYWxsZWQSEwoLcmVzcG9uc2VfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRIPCgdyZXF1ZXN0GAMgASgJEhcKD3NldHRpbmdzX2RpZ2VzdBgEIAEoCRIqCghzZXR0aW5ncxgFIAEoCzIYLmNvbnNvcnQuYmxvYi52MS5QYXlsb2FkEg4KBnBhcmVudBgGIAEoCRIqCghtZXNzYWdlcxgHIAEoCzIYLmNvbnNvcnQuYmxvYi52MS5QYXlsb2FkEhIKCnRyYW5zY3JpcHQYCCABKAkSJwoFcmVwbHkYCSABKAsyGC5jb25zb3J0LmJsb2IudjEuUGF5bG9hZBIQCghhbnN3ZXJlZBgKIAEoCRIuCgdzdGFydGVkGAsgASgLMh0uY29uc29ydC5pbmZlcmVuY2UudjEuU3RhcnRlZBIsCgZmaW5pc2gYDCABKAsyHC5jb25zb3J0LmluZmVyZW5jZS52MS5GaW5pc2gigQEKDk9wZXJhdGlvbkJlZ2FuEhEKCW9wZXJhdGlvbhgBIAEoCRIPCgdhdHRlbXB0GAIgASgFEg8KB2NhbGxfaWQYAyABKAkSDwoHcmVxdWVzdBgEIAEoCRIpCgZlZmZlY3QYBSABKA4yGS5jb25zb3J0LnBsdWdpbi52MS5FZmZlY3Qi4wIKD09wZXJhdGlvbkNhbGxlZBIRCglvcGVyYXRpb24YASABKAkSDwoHYXR0ZW1wdBgCIAEoBRIPCgdjYWxsX2lkGAMgASgJEg8KB3JlcXVlc3QYBCABKAkSKQoGZWZmZWN0GAUgASgOMhkuY29uc29ydC5wbHVnaW4udjEuRWZmZWN0Eg8KB3ZlcnNpb24YBiABKAkSJwoFaW5wdXQYByABKAsyGC5jb25zb3J0LmJsb2IudjEuUGF5bG9hZBIoCgZvdXRwdXQYCCABKAsyGC5jb25zb3J0LmJsb2IudjEuUGF5bG9hZBIhCgVlcnJvchgJIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEg0KBXdvdWxkGAogAygJEg8KB2FjdGlvbnMYCyADKAkSDwoHZHJ5X3J1bhgMIAEoCBInCgR0b29rGA0gASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uYgZwcm90bzM", [file_consort_agent_v1_agent_service, file_consort_blob_v1_payload, file_consort_inference_v1_generation, file_consort_orchestrator_v1_run, file_consort_plugin_v1_plugin_service, file_google_protobuf_duration, file_google_protobuf_timestamp, file_google_rpc_status]);
 
 /**
  * An immutable fact of a run. The events of a run are numbered 1, 2, 3 and so on without a gap.
@@ -296,6 +298,22 @@ export type RunEvent = Message<"consort.orchestrator.v1.RunEvent"> & {
      */
     value: ModelCalled;
     case: "modelCalled";
+  } | {
+    /**
+     * The step is about to call an operation that must not be done twice.
+     *
+     * @generated from field: consort.orchestrator.v1.OperationBegan operation_began = 40;
+     */
+    value: OperationBegan;
+    case: "operationBegan";
+  } | {
+    /**
+     * An operation was called by the step, and its outcome is on record.
+     *
+     * @generated from field: consort.orchestrator.v1.OperationCalled operation_called = 41;
+     */
+    value: OperationCalled;
+    case: "operationCalled";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1226,4 +1244,158 @@ export type ModelCalled = Message<"consort.orchestrator.v1.ModelCalled"> & {
  */
 export const ModelCalledSchema: GenMessage<ModelCalled> = /*@__PURE__*/
   messageDesc(file_consort_orchestrator_v1_run_event, 28);
+
+/**
+ * An operation of effect WRITE is about to be called. If no OperationCalled with the same `call_id` follows, its outcome is not known.
+ *
+ * @generated from message consort.orchestrator.v1.OperationBegan
+ */
+export type OperationBegan = Message<"consort.orchestrator.v1.OperationBegan"> & {
+  /**
+   * `plugins/{id}/operations/{operation}`.
+   *
+   * @generated from field: string operation = 1;
+   */
+  operation: string;
+
+  /**
+   * The step's attempt.
+   *
+   * @generated from field: int32 attempt = 2;
+   */
+  attempt: number;
+
+  /**
+   * UUID of the call.
+   *
+   * @generated from field: string call_id = 3;
+   */
+  callId: string;
+
+  /**
+   * SHA-256 of operation and input, 64 hexadecimal digits.
+   *
+   * @generated from field: string request = 4;
+   */
+  request: string;
+
+  /**
+   * What a repeated call does.
+   *
+   * @generated from field: consort.plugin.v1.Effect effect = 5;
+   */
+  effect: Effect;
+};
+
+/**
+ * Describes the message consort.orchestrator.v1.OperationBegan.
+ * Use `create(OperationBeganSchema)` to create a new message.
+ */
+export const OperationBeganSchema: GenMessage<OperationBegan> = /*@__PURE__*/
+  messageDesc(file_consort_orchestrator_v1_run_event, 29);
+
+/**
+ * An operation of a plugin was called by the step.
+ *
+ * @generated from message consort.orchestrator.v1.OperationCalled
+ */
+export type OperationCalled = Message<"consort.orchestrator.v1.OperationCalled"> & {
+  /**
+   * `plugins/{id}/operations/{operation}`.
+   *
+   * @generated from field: string operation = 1;
+   */
+  operation: string;
+
+  /**
+   * The step's attempt.
+   *
+   * @generated from field: int32 attempt = 2;
+   */
+  attempt: number;
+
+  /**
+   * UUID of the call.
+   *
+   * @generated from field: string call_id = 3;
+   */
+  callId: string;
+
+  /**
+   * SHA-256 of operation and input, 64 hexadecimal digits.
+   *
+   * @generated from field: string request = 4;
+   */
+  request: string;
+
+  /**
+   * What a repeated call does.
+   *
+   * @generated from field: consort.plugin.v1.Effect effect = 5;
+   */
+  effect: Effect;
+
+  /**
+   * Version of the plugin.
+   *
+   * @generated from field: string version = 6;
+   */
+  version: string;
+
+  /**
+   * What it was called with.
+   *
+   * @generated from field: consort.blob.v1.Payload input = 7;
+   */
+  input?: Payload | undefined;
+
+  /**
+   * What it yielded; absent if it failed.
+   *
+   * @generated from field: consort.blob.v1.Payload output = 8;
+   */
+  output?: Payload | undefined;
+
+  /**
+   * How it failed; absent if it did not.
+   *
+   * @generated from field: google.rpc.Status error = 9;
+   */
+  error?: Status | undefined;
+
+  /**
+   * What would be done; after a dry run.
+   *
+   * @generated from field: repeated string would = 10;
+   */
+  would: string[];
+
+  /**
+   * What it did to the world, as the plugin says.
+   *
+   * @generated from field: repeated string actions = 11;
+   */
+  actions: string[];
+
+  /**
+   * Nothing was to be done.
+   *
+   * @generated from field: bool dry_run = 12;
+   */
+  dryRun: boolean;
+
+  /**
+   * How long the plugin took.
+   *
+   * @generated from field: google.protobuf.Duration took = 13;
+   */
+  took?: Duration | undefined;
+};
+
+/**
+ * Describes the message consort.orchestrator.v1.OperationCalled.
+ * Use `create(OperationCalledSchema)` to create a new message.
+ */
+export const OperationCalledSchema: GenMessage<OperationCalled> = /*@__PURE__*/
+  messageDesc(file_consort_orchestrator_v1_run_event, 30);
 

@@ -656,7 +656,8 @@ export const PluginService: GenService<{
   /**
    * Does an operation. Any number of progress, logs and chunks, then one result, then the end of the stream. A status other than OK
    * is how an operation fails; its message and details reach the caller as they are. A cancelled call must stop as soon as it can,
-   * a deadline is the call's own (`grpc-timeout`).
+   * a deadline is the call's own (`grpc-timeout`). An unknown
+   * operation is NOT_FOUND; an input that breaks its schema INVALID_ARGUMENT, with the bad fields.
    *
    * @generated from rpc consort.plugin.v1.PluginService.Invoke
    */

@@ -42,6 +42,21 @@ fn mistakes_in_infer() {
 }
 
 #[test]
+fn mistakes_in_calls() {
+    assert_shown!(steps(&[
+        "call: git",
+        "call: plugins/git/operations/log",
+        "call: '${{ inputs.n }}'",
+        "call: git.log\nwith: 3",
+        "call: git.log\nwith: text",
+        "call: git.log\nwith: {path: '${{ steps.z.output }}'}",
+        "call: git.log\nwith: '${{ inputs.n }}'",
+        "call: git.log\nwith: {a: '${{ inputs.n }}'}\nretry: {max: 2}\noutput: {type: array}",
+        "call: git.log\nplan: true",
+    ]));
+}
+
+#[test]
 fn mistakes_in_timeouts() {
     assert_shown!(steps(&[
         "agent: x\ntimeout: {}",

@@ -19,6 +19,7 @@ use crate::launcher::Policy;
 /// Becomes the program. Hands the descriptor of the filter that asks before an execution to `supervisor`, if there is one.
 pub(super) fn become_program(plan: &Plan, policy: &Policy, supervisor: Option<UnixStream>) -> io::Result<Infallible> {
     let sandbox = &policy.sandbox;
+    sys::hold_back_nothing();
     setsid()?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let mut command = Command::new(&plan.program);

@@ -111,6 +111,16 @@ fn owned(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Holds back no signal any more. Another program that is executed inherits what is held back.
+pub(super) fn hold_back_nothing() {
+    // SAFETY: an all-zero set is a valid value to hand to sigemptyset, which makes it an empty set.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+    }
+}
+
 /// Lets a signal do what it does to a program that says nothing about it, even if it was ignored or held back.
 pub(super) fn default_action(signal: Signal) {
     // SAFETY: an all-zero set is a valid value to hand to sigemptyset; no handler is installed, only the default one.

@@ -62,6 +62,8 @@
 //! - As root, the files of root that are granted for writing are changed as root's, and processes are limited to 300 more than said. Run the
 //!   mesh as a user of its own.
 
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
 mod error;
 mod launcher;
 #[cfg(target_os = "linux")]
@@ -89,5 +91,5 @@ pub fn sandbox_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     #[cfg(target_os = "linux")]
     return linux::main(&args);
     #[cfg(not(target_os = "linux"))]
-    return elsewhere(&args);
+    return elsewhere::main(&args);
 }

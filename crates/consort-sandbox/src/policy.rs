@@ -1,5 +1,6 @@
 //! What a program is granted.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use crate::Error;
 
 /// What a program may reach. Nothing that is not listed, but for the base set that language runtimes need
 /// (see the [crate's documentation](crate#what-is-always-there)).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sandbox {
     /// Working folder of the program, absolute; readable with all that is in it.
     pub folder: PathBuf,
@@ -73,6 +74,25 @@ impl Sandbox {
         let bad =
             |(name, value): &&(String, String)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
         self.env.iter().find(bad).map_or(Ok(()), |(name, _)| Err(Error::Variable(name.clone())))
+    }
+}
+
+/// Without the values of variables: some are secrets.
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { folder, read, write, exec, net, sockets, env, limits, allow_missing } = self;
+        let names: Vec<&String> = env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Sandbox")
+            .field("folder", folder)
+            .field("read", read)
+            .field("write", write)
+            .field("exec", exec)
+            .field("net", net)
+            .field("sockets", sockets)
+            .field("env", &names)
+            .field("limits", limits)
+            .field("allow_missing", allow_missing)
+            .finish()
     }
 }
 

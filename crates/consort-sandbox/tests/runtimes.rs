@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::{folder, launcher, python, run, stdout};
-use consort_sandbox::{Exec, Net, Sandbox};
+use consort_sandbox::{Exec, Net, Sandbox, usage};
 
 struct Place {
     _guards: [tempfile::TempDir; 2],
@@ -250,7 +250,11 @@ fn both_sides_reach_the_others_socket() {
     assert_eq!(text, "from inside");
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "up");
-    UnixStream::connect(place.data.join("own.sock")).unwrap().write_all(b"from outside").unwrap();
+    let mut own = UnixStream::connect(place.data.join("own.sock")).unwrap();
+    // Who listens is told by its id outside: so the mesh knows that it talks to its plugin.
+    let peer = rustix::net::sockopt::socket_peercred(&own).unwrap().pid.as_raw_nonzero().get().unsigned_abs();
+    assert_eq!(usage(child.id()).program, peer);
+    own.write_all(b"from outside").unwrap();
     assert_eq!(lines.next().unwrap().unwrap(), "from outside");
     assert!(child.wait().unwrap().success());
 }

@@ -358,11 +358,9 @@ pub(super) const DENIED_HERE: &[c_long] =
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const DENIED_HERE: &[c_long] = &[];
 
-/// Terminal requests that write into another program's input, and those of a console.
-pub(super) const DENIED_REQUESTS: [u64; 3] = [libc::TIOCSTI, TIOCLINUX, libc::TIOCSETD];
-
-/// `TIOCLINUX`, which libc has not.
-const TIOCLINUX: u64 = 0x541c;
+/// Terminal requests that write into another program's input, and those of a console:
+/// `TIOCSTI`, `TIOCLINUX` and `TIOCSETD`; libc has not all of them for all machines.
+pub(super) const DENIED_REQUESTS: [u64; 3] = [0x5412, 0x541c, 0x5423];
 
 /// A process or thread in new namespaces. The flag for time namespaces exists only in calls that are denied or absent.
 pub(super) const NAMESPACE_FLAGS: [i32; 7] = [

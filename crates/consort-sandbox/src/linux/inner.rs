@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::fs;
 use std::io::{self, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -20,7 +21,7 @@ use super::{FORWARDED, limits, mute, program, root, sys};
 use crate::launcher::Policy;
 
 /// How often memory is looked at.
-const WATCH: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
+const WATCH: Duration = Duration::from_millis(500);
 
 /// Starts the program, waits for its end and tells `line` how it ended. `line` ends when the process on its other side does.
 pub(super) fn run(plan: &Plan, policy: &Policy, mut line: UnixStream) -> io::Result<Infallible> {
@@ -45,12 +46,14 @@ pub(super) fn run(plan: &Plan, policy: &Policy, mut line: UnixStream) -> io::Res
     };
     drop(theirs);
     mute();
-    let listener = if supervised { take_over(&ours) } else { None };
-    drop(ours);
     limits::give_up_capabilities()?;
+    if let Some(listener) = supervised.then(|| take_over(&ours)).flatten() {
+        std::thread::Builder::new().spawn(move || answer(&listener))?;
+    }
+    drop(ours);
     let watch = policy.mechanisms.namespaces && policy.mechanisms.proc;
     let limit = watch.then_some(policy.sandbox.limits.memory_mib);
-    let status = supervise(main, &signals, listener, &line, limit)?;
+    let status = supervise(main, &signals, &line, limit)?;
     let _ = line.write_all(&status.as_raw().to_ne_bytes());
     if !policy.mechanisms.namespaces {
         end_all_below();
@@ -70,35 +73,39 @@ fn take_over(line: &UnixStream) -> Option<OwnedFd> {
     })
 }
 
-/// Passes signals on, reaps, answers the questions of the filter, and looks at memory, until `main` has ended.
-fn supervise(
-    main: Pid,
-    signals: &Signals,
-    mut listener: Option<OwnedFd>,
-    line: &UnixStream,
-    memory_mib: Option<u64>,
-) -> io::Result<WaitStatus> {
+/// Lets the first execution through, which is the program's, and refuses all others.
+///
+/// On a thread of its own: if whoever asks dies just before its question is read, the reader waits for the next question.
+fn answer(listener: &OwnedFd) {
     let mut started = false;
     loop {
-        let mut fds = vec![PollFd::new(signals.fd(), PollFlags::IN), PollFd::new(line, PollFlags::IN)];
-        fds.extend(listener.as_ref().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
-        let ready = match poll(&mut fds, memory_mib.map(|_| &WATCH)) {
+        let mut fds = [PollFd::new(listener, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(_) if fds[0].revents().contains(PollFlags::IN) => {
+                // Who has died meanwhile needs no answer.
+                let _ = sys::answer_exec(listener, !started);
+                started = true;
+            }
+            // Nobody is left who could ask.
+            _ => return,
+        }
+    }
+}
+
+/// Passes signals on, reaps, and looks at memory, until `main` has ended.
+fn supervise(main: Pid, signals: &Signals, line: &UnixStream, memory_mib: Option<u64>) -> io::Result<WaitStatus> {
+    let mut looked = Instant::now();
+    let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(WATCH.subsec_nanos()) };
+    loop {
+        let mut fds = [PollFd::new(signals.fd(), PollFlags::IN), PollFd::new(line, PollFlags::IN)];
+        match poll(&mut fds, memory_mib.map(|_| &pause)) {
             Err(rustix::io::Errno::INTR) => continue,
             other => other?,
         };
-        let (host, question) = (fds[1].revents(), fds.get(2).map_or(PollFlags::empty(), PollFd::revents));
-        if !host.is_empty() {
+        if !fds[1].revents().is_empty() {
             // Nobody would hear how the program ends: it ends now.
             let _ = kill_process(main, Signal::KILL);
-        }
-        if question.contains(PollFlags::IN) {
-            if let Some(fd) = &listener {
-                // An attempt whose process has died meanwhile needs no answer.
-                let _ = sys::answer_exec(fd, !started);
-                started = true;
-            }
-        } else if !question.is_empty() {
-            listener = None;
         }
         while let Some(signal) = signals.next() {
             if signal != Signal::CHILD {
@@ -110,8 +117,10 @@ fn supervise(
                 return Ok(status);
             }
         }
-        if let Some(limit) = memory_mib.filter(|_| ready == 0) {
+        // By the clock, for a program can keep this loop busy.
+        if let Some(limit) = memory_mib.filter(|_| looked.elapsed() >= WATCH) {
             watch_memory(main, limit);
+            looked = Instant::now();
         }
     }
 }

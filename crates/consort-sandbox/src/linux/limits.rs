@@ -16,7 +16,8 @@ const MIB: u64 = 1024 * 1024;
 /// Sets the limits, never above those that are in force. `own_user`: processes are counted for this sandbox alone.
 pub(super) fn limit(limits: &Limits, own_user: bool) -> io::Result<()> {
     let mut wanted = vec![
-        (Resource::Core, 0),
+        // Not 0: a program that takes dumps from the kernel gets them then, too. One byte stops both.
+        (Resource::Core, 1),
         (Resource::Data, limits.memory_mib.saturating_mul(MIB)),
         (Resource::Fsize, limits.file_mib.saturating_mul(MIB)),
         (Resource::Nofile, limits.open_files),

@@ -213,6 +213,6 @@ def core_dump():
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    if hard == 0:
+    if hard in (0, 1):
         fail(errno.EPERM)
     return hard

@@ -8,7 +8,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use consort_sandbox::{Exec, Launcher, Limits, Net, Sandbox};
+use consort_sandbox::{Exec, Launcher, Limits, Mechanisms, Net, Sandbox};
 use serde_json::Value;
 use world::World;
 
@@ -73,6 +73,21 @@ fn with_nothing_granted_nothing_works() {
     if world::is_root() {
         assert!(works(&outside) >= CONTROLS, "only {} controls work", works(&outside));
     }
+}
+
+/// Root can make namespaces where users may not. Its capabilities are real ones then, until it gives them up.
+#[test]
+fn without_a_user_namespace_nothing_works_either() {
+    if !world::is_root() {
+        println!("only root makes namespaces without one: nothing is tested");
+        return;
+    }
+    let world = World::new();
+    let launcher = common::launcher();
+    let mechanisms = Mechanisms { user_namespace: false, ..launcher.mechanisms().clone() };
+    let inside = inside(&launcher.with_mechanisms(mechanisms), &world.sandbox(), "closed");
+    check("no user namespace", &inside, &Outcomes::new(), &[]);
+    world.assert_unharmed();
 }
 
 #[test]

@@ -38,7 +38,7 @@
 //!
 //! `/usr`, `/bin`, `/sbin`, `/lib*`; from `/etc` what libraries read (loader, names, certificates, time zone, fonts, MIME types), and a
 //! `passwd` and `group` with one line; the number of processors; `/dev/null`, `zero`, `full`, `random`, `urandom`; a `/tmp` and `/dev/shm`
-//! of its own, in memory; a `/proc` that shows its own processes. If the program lies in a folder `bin`: that folder, and `lib`, `lib64` and
+//! of its own, in memory (without namespaces there are none: grant a folder and set TMPDIR); a `/proc` that shows its own processes. If the program lies in a folder `bin`: that folder, and `lib`, `lib64` and
 //! `pyvenv.cfg` beside it, for each link on the way to it; so a virtual environment and the Python behind it work. What is in these
 //! folders must be no secret.
 //!
@@ -85,7 +85,7 @@ pub use tree::{Usage, processes, usage};
 pub const SETUP_FAILED: u8 = 125;
 
 /// The helper: makes the sandbox that a [`Launcher`] asked for and becomes the program's keeper. To be called first thing in `main`,
-/// by a process that has one thread.
+/// by a process that has one thread: before a runtime is made.
 pub fn sandbox_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     #[cfg(target_os = "linux")]

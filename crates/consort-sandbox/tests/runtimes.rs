@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::{folder, launcher, python, run, stdout};
-use consort_sandbox::{Exec, Net, Sandbox, usage};
+use consort_sandbox::{Exec, Mechanisms, Net, Sandbox, usage};
 
 struct Place {
     _guards: [tempfile::TempDir; 2],
@@ -300,4 +300,39 @@ fn a_granted_network_is_there() {
         listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
         assert_eq!(text, "in");
     }
+}
+
+#[test]
+fn the_whole_machine_can_be_granted_to_be_read() {
+    let place = place();
+    let sandbox = Sandbox { read: vec!["/".into()], exec: Exec::All, ..place.sandbox.clone() };
+    let script = "ls / >/dev/null && cat /etc/passwd | wc -l && ls /tmp && echo $(ls -d /proc/[0-9]* | wc -l) && \
+                  (echo x > /etc/probe-made) 2>/dev/null || echo refused; echo x > $DATA/x && echo > /tmp/x && echo fine";
+    let text = stdout(&run(&launcher(), &sandbox, "sh", &["-c", script]));
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].parse::<u32>().unwrap() >= 1, "{text}");
+    assert_eq!(lines[lines.len() - 2..], ["refused", "fine"], "{text}");
+    assert!(lines[lines.len() - 3].parse::<u32>().unwrap() < 10, "it sees its own processes: {text}");
+}
+
+/// As in a container that hides parts of its own `/proc`.
+#[test]
+fn without_proc_it_runs() {
+    let place = place();
+    place.put("main.py", PYTHON);
+    let launcher = launcher();
+    let mechanisms = Mechanisms { proc: false, processes: false, ..launcher.mechanisms().clone() };
+    let sandbox = Sandbox { allow_missing: true, ..place.sandbox.clone() };
+    stdout(&run(&launcher.with_mechanisms(mechanisms), &sandbox, python(), &["-B", "main.py"]));
+}
+
+/// Nothing but limits: what is left where a kernel has nothing, and the operator accepts that.
+#[test]
+fn without_anything_it_runs() {
+    let place = place();
+    place.put("main.py", PYTHON);
+    let bare = launcher().with_mechanisms(Mechanisms::default());
+    let sandbox = Sandbox { allow_missing: true, ..place.sandbox.clone() };
+    assert_eq!(bare.on(&sandbox), ["no-new-privs", "no-capabilities", "rlimits"]);
+    stdout(&run(&bare, &sandbox, python(), &["-B", "main.py"]));
 }

@@ -27,8 +27,7 @@ pub(super) fn become_program(plan: &Plan, policy: &Policy, supervisor: Option<Un
     sys::close_on_exec_from(3)?;
     limits::limit(&sandbox.limits, policy.mechanisms.user_namespace)?;
     limits::give_up_capabilities()?;
-    let held = rules::restrict(plan, policy).map_err(io::Error::other)?;
-    if !held && policy.mechanisms.landlock > 0 {
+    if policy.mechanisms.landlock > 0 && !rules::restrict(plan, policy).map_err(io::Error::other)? {
         return Err(io::Error::other("Landlock holds nothing, and was there before"));
     }
     if policy.mechanisms.seccomp {

@@ -12,7 +12,14 @@ use consort_sandbox::{Launcher, Sandbox};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn launcher() -> Launcher {
-    Launcher::new(env!("CARGO_BIN_EXE_consort-sandbox-init"), &[]).unwrap()
+    let launcher = Launcher::new(env!("CARGO_BIN_EXE_consort-sandbox-init"), &[]).unwrap();
+    let found = launcher.mechanisms();
+    assert!(
+        found.namespaces && found.landlock >= 6 && found.exec_once,
+        "this machine lacks what the sandbox is made of ({found:?}). In Docker run with `--security-opt seccomp=unconfined \
+         --security-opt apparmor=unconfined`; on Ubuntu `sysctl kernel.apparmor_restrict_unprivileged_userns=0`"
+    );
+    launcher
 }
 
 /// The Python that `python3` stands for, without scripts that choose one.

@@ -5,7 +5,7 @@ import errno
 import os
 import struct
 
-from attempt import HELPER, call, LIBC, number, probe, read, T, write
+from attempt import HELPER, LIBC, T, call, fail, number, probe, read, write
 
 # Files
 

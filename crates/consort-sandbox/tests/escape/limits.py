@@ -4,7 +4,7 @@ import errno
 import os
 import signal
 
-from attempt import call, fail, number, probe, T
+from attempt import T, call, fail, number, probe
 
 # Limits: each attempt is to stop by itself before it harms; the test says how much of it may have happened
 

@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 
-from attempt import call, fail, LIBC, number, probe, T, X86
+from attempt import LIBC, X86, T, call, fail, number, probe
 
 # What changes the machine
 

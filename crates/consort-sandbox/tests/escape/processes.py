@@ -8,7 +8,7 @@ import signal
 import struct
 import time
 
-from attempt import HELPER, MAIN, call, fail, number, probe, read, T
+from attempt import HELPER, MAIN, T, call, fail, number, probe, read
 
 # Other processes
 

@@ -3,7 +3,7 @@
 import errno
 import socket
 
-from attempt import fail, probe, T
+from attempt import T, fail, probe
 
 # Networks and sockets
 

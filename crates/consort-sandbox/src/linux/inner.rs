@@ -6,9 +6,8 @@ use std::io::{self, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, kill_process, set_child_subreaper, set_parent_process_death_signal, setsid,
@@ -20,15 +19,13 @@ use super::sys::{Fork, Signals, fork};
 use super::{FORWARDED, limits, mute, program, root, sys};
 use crate::launcher::Policy;
 
-/// How often memory is looked at.
-const WATCH: Duration = Duration::from_millis(500);
-
 /// Starts the program, waits for its end and tells `line` how it ended. `line` ends when the process on its other side does.
 pub(super) fn run(plan: &Plan, policy: &Policy, mut line: UnixStream) -> io::Result<Infallible> {
     sys::set_name("sandbox-init");
-    set_parent_process_death_signal(Some(Signal::KILL))?;
     let _ = setsid();
     if policy.mechanisms.namespaces {
+        // All of the namespace ends with this process. Where there is none it must live to see to that: `line` tells it.
+        set_parent_process_death_signal(Some(Signal::KILL))?;
         root::enter(plan, policy)?;
     } else {
         set_child_subreaper(Some(rustix::process::getpid()))?;
@@ -51,9 +48,7 @@ pub(super) fn run(plan: &Plan, policy: &Policy, mut line: UnixStream) -> io::Res
         std::thread::Builder::new().spawn(move || answer(&listener))?;
     }
     drop(ours);
-    let watch = policy.mechanisms.namespaces && policy.mechanisms.proc;
-    let limit = watch.then_some(policy.sandbox.limits.memory_mib);
-    let status = supervise(main, &signals, &line, limit)?;
+    let status = supervise(main, &signals, &line)?;
     let _ = line.write_all(&status.as_raw().to_ne_bytes());
     if !policy.mechanisms.namespaces {
         end_all_below();
@@ -93,13 +88,11 @@ fn answer(listener: &OwnedFd) {
     }
 }
 
-/// Passes signals on, reaps, and looks at memory, until `main` has ended.
-fn supervise(main: Pid, signals: &Signals, line: &UnixStream, memory_mib: Option<u64>) -> io::Result<WaitStatus> {
-    let mut looked = Instant::now();
-    let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(WATCH.subsec_nanos()) };
+/// Passes signals on and reaps, until `main` has ended.
+fn supervise(main: Pid, signals: &Signals, line: &UnixStream) -> io::Result<WaitStatus> {
     loop {
         let mut fds = [PollFd::new(signals.fd(), PollFlags::IN), PollFd::new(line, PollFlags::IN)];
-        match poll(&mut fds, memory_mib.map(|_| &pause)) {
+        match poll(&mut fds, None) {
             Err(rustix::io::Errno::INTR) => continue,
             other => other?,
         };
@@ -117,34 +110,6 @@ fn supervise(main: Pid, signals: &Signals, line: &UnixStream, memory_mib: Option
                 return Ok(status);
             }
         }
-        // By the clock, for a program can keep this loop busy.
-        if let Some(limit) = memory_mib.filter(|_| looked.elapsed() >= WATCH) {
-            watch_memory(main, limit);
-            looked = Instant::now();
-        }
-    }
-}
-
-/// Ends everything if all of it together holds more memory than was granted.
-fn watch_memory(main: Pid, limit_mib: u64) {
-    let all = || {
-        let folders = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
-        folders.filter(|path| {
-            path.file_name().is_some_and(|name| name != "1" && name.as_encoded_bytes()[0].is_ascii_digit())
-        })
-    };
-    let sum = |file: &str, fields: &[&str]| -> u64 {
-        let of = |text: String| -> u64 {
-            let lines = text.lines().filter_map(|line| line.split_once(':')).filter(|(name, _)| fields.contains(name));
-            lines.filter_map(|(_, value)| value.split_whitespace().next()?.parse::<u64>().ok()).sum()
-        };
-        all().filter_map(|path| fs::read_to_string(path.join(file)).ok()).map(of).sum()
-    };
-    let limit = limit_mib.saturating_mul(1024);
-    // The first is cheap and counts what is shared more than once; the second does not.
-    if sum("status", &["RssAnon", "RssShmem"]) > limit && sum("smaps_rollup", &["Pss_Anon", "Pss_Shmem"]) > limit {
-        eprintln!("sandbox: all processes together hold more than {limit_mib} MiB of memory: they are ended");
-        let _ = kill_process(main, Signal::KILL);
     }
 }
 

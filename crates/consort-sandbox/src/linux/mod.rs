@@ -3,7 +3,7 @@
 //! ```text
 //! mesh ── outer ── inner ── program
 //!           │        └ first process of the namespaces: new root, starts the program, answers its filter, passes signals on, reaps
-//!           └ makes the namespaces; ends with the mesh, passes signals on, ends as the program ends
+//!           └ makes the namespaces; ends with the mesh, looks at memory, passes signals on, ends as the program ends
 //! ```
 
 mod base;
@@ -11,6 +11,7 @@ mod calls;
 mod filter;
 mod inner;
 mod limits;
+mod memory;
 mod outer;
 mod paths;
 mod plan;

@@ -5,16 +5,16 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
-    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, getgid, getpid, getppid, getuid,
-    kill_process, pidfd_open, set_dumpable_behavior, setrlimit, waitpid,
+    DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, getgid, getpid, getppid, getuid, kill_process, pidfd_open,
+    set_dumpable_behavior, waitpid,
 };
 use rustix::thread::{UnshareFlags, set_thread_groups};
 
+use super::memory::{EVERY, Watch};
 use super::sys::{Fork, Signals, default_action, fork};
-use super::{FORWARDED, inner, mute, plan, sys};
-use crate::SETUP_FAILED;
+use super::{FORWARDED, inner, limits, mute, plan, sys};
 use crate::launcher::Policy;
 use crate::{Mechanisms, Net};
 
@@ -24,6 +24,8 @@ pub(super) fn run(policy: &Policy) -> io::Result<Infallible> {
     let parent = getppid().filter(|pid| pid.as_raw_nonzero().get().unsigned_abs() == policy.parent);
     let parent =
         pidfd_open(parent.ok_or_else(|| io::Error::other("whoever started this is gone"))?, PidfdFlags::empty())?;
+    // When the machine runs out of memory, plugins go before the mesh.
+    let _ = fs::write("/proc/self/oom_score_adj", "500");
     let plan = plan::plan(policy)?;
     isolate(&policy.mechanisms, &policy.sandbox.net)?;
     let signals = Signals::take(&[&FORWARDED[..], &[Signal::CHILD]].concat())?;
@@ -38,13 +40,23 @@ pub(super) fn run(policy: &Policy) -> io::Result<Infallible> {
     };
     drop((theirs, plan));
     mute();
+    limits::give_up_capabilities()?;
+    // Here, not in the process between: the program cannot reach this one, to slow it down or to take its descriptors.
+    let watched = policy.mechanisms.namespaces && policy.mechanisms.proc;
+    let mut watch = watched.then(|| Watch::new(policy.sandbox.limits.memory_mib));
+    let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(EVERY.subsec_nanos()) };
     loop {
         let mut fds = [PollFd::new(signals.fd(), PollFlags::IN), PollFd::new(&parent, PollFlags::IN)];
-        match poll(&mut fds, None) {
+        match poll(&mut fds, watch.as_ref().map(|_| &pause)) {
             Err(rustix::io::Errno::INTR) => continue,
             other => other?,
         };
         if !fds[1].revents().is_empty() {
+            let _ = kill_process(inner, Signal::KILL);
+        }
+        if watch.as_mut().is_some_and(Watch::is_exceeded) {
+            let most = policy.sandbox.limits.memory_mib;
+            eprintln!("sandbox: all processes together hold more than {most} MiB of memory: they are ended");
             let _ = kill_process(inner, Signal::KILL);
         }
         while let Some(signal) = signals.next() {
@@ -54,24 +66,21 @@ pub(super) fn run(policy: &Policy) -> io::Result<Infallible> {
         }
         if let Some((_, status)) = waitpid(Some(inner), WaitOptions::NOHANG)? {
             let mut told = [0; 4];
+            // The one between tells how the program ended, unless it was killed or said on standard error what went wrong.
             let told = ours.read_exact(&mut told).map(|()| i32::from_ne_bytes(told));
-            end_as(told.ok(), status.exit_status())
+            end_as(told.unwrap_or_else(|_| status.as_raw()))
         }
     }
 }
 
-/// Ends this process as the program ended, by its status as waitpid(2) tells it.
-fn end_as(program: Option<i32>, inner: Option<i32>) -> ! {
-    let Some(status) = program else {
-        // The one between said on standard error what went wrong, or was killed.
-        std::process::exit(inner.unwrap_or_else(|| SETUP_FAILED.into()));
-    };
+/// Ends this process as another one ended, by its status as waitpid(2) tells it.
+fn end_as(status: i32) -> ! {
     let number = status & 0x7f;
     if number == 0 {
         std::process::exit(status >> 8 & 0xff);
     }
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     if let Some(signal) = Signal::from_named_raw(number) {
+        // No core is dumped: this process cannot be looked into.
         default_action(signal);
         let _ = kill_process(getpid(), signal);
     }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind, mount_change,
-    move_mount, open_tree, unmount,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, move_mount,
+    open_tree, unmount,
 };
 use rustix::process::{chdir, getgid, getuid, pivot_root};
 
@@ -25,6 +25,9 @@ const PLACES: [&str; 5] = ["/tmp", "/mnt", "/run", "/var", "/usr"];
 const RESERVED_IDS: u64 = 300;
 /// The processes that stand between the mesh and the program.
 pub(super) const HELPERS: u64 = 2;
+
+/// What is written to a device is not written to a file: read-only are its mode, times and owner.
+const DEVICE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_RDONLY;
 
 /// Something to be mounted.
 enum Source {
@@ -47,7 +50,7 @@ pub(super) fn enter(plan: &Plan, policy: &Policy) -> io::Result<()> {
         mounts.push((grant.path.clone(), Source::Tree(tree)));
     }
     for device in base::DEVICES.map(Path::new).into_iter().filter(|path| path.exists()) {
-        let tree = cut(device, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC)?;
+        let tree = cut(device, DEVICE)?;
         mounts.push((device.to_owned(), Source::Tree(tree)));
     }
     for own in OWN.into_iter().chain(["/dev/shm"]).map(PathBuf::from) {
@@ -157,7 +160,7 @@ fn processes(place: &Path, policy: &Policy) -> io::Result<()> {
         fs::write(proc.join("sys/kernel/pid_max"), most.to_string())?;
     }
     for masked in base::MASKED.map(|path| within(place, Path::new(path))).iter().filter(|path| path.exists()) {
-        mount_bind("/dev/null", masked)?;
+        move_mount(&cut(Path::new("/dev/null"), DEVICE)?, "", CWD, masked, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     }
     seal(&proc)
 }

@@ -183,6 +183,22 @@ def fanotify():
 
 
 @probe("closed")
+def chmod_device():
+    return os.chmod("/dev/null", os.stat("/dev/null").st_mode & 0o7777)
+
+
+@probe("closed")
+def chmod_masked():
+    return os.chmod("/proc/kallsyms", os.stat("/proc/kallsyms").st_mode & 0o7777)
+
+
+@probe("closed")
+def chmod_granted():
+    path = os.path.join(T["folder"], "code.txt")
+    return os.chmod(path, os.stat(path).st_mode & 0o7777)
+
+
+@probe("closed")
 def dev_mem():
     return os.open("/dev/mem", os.O_RDONLY)
 

@@ -47,6 +47,7 @@
 //! A kernel knows no names of hosts. `Net::Ports` is held by port, for TCP: a program that may connect to `api.example.com:443` can connect
 //! to port 443 of any host, this machine's included. UDP is held by nothing once it is granted, and most resolvers of names need it; where
 //! all grants are addresses leave it off. Raw sockets, ping, netlink, multipath TCP and all other families are refused even with `Net::All`.
+//! A program can listen without naming a port, on one that the kernel chooses; Landlock sees only named ones.
 //! With a network granted the program shares the machine's, so what listens on loopback is in reach on granted ports.
 //!
 //! # What is not held

@@ -1,7 +1,7 @@
 //! What all processes of a sandbox hold of the machine's memory, as `/proc` of their namespace tells it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How often memory is looked at.
@@ -32,7 +32,7 @@ impl Watch {
 }
 
 /// The sum over all processes but the first, which is the helper's.
-fn sum(of: impl Fn(&PathBuf) -> u64) -> u64 {
+fn sum(of: impl Fn(&Path) -> u64) -> u64 {
     let folders = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
     let is_process = |path: &PathBuf| {
         path.file_name().is_some_and(|name| name != "1" && name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
@@ -41,12 +41,12 @@ fn sum(of: impl Fn(&PathBuf) -> u64) -> u64 {
 }
 
 /// KiB of one process. Everybody may read this.
-fn resident(process: &PathBuf) -> u64 {
+fn resident(process: &Path) -> u64 {
     fs::read_to_string(process.join("status")).map_or(0, |text| fields(&text, &["RssAnon", "RssShmem"]))
 }
 
 /// KiB of one process, its part of what is shared. A process can forbid to read this.
-fn share(process: &PathBuf) -> Option<u64> {
+fn share(process: &Path) -> Option<u64> {
     let text = fs::read_to_string(process.join("smaps_rollup")).ok()?;
     Some(fields(&text, &["Pss_Anon", "Pss_Shmem"]))
 }
@@ -65,7 +65,7 @@ mod tests {
     fn lines_are_summed() {
         let text = "Rss: 900 kB\nPss_Anon:   40 kB\nPss_Shmem: 2 kB\nPss_File: 7 kB\nPss_Anon: x\n";
         assert_eq!(fields(text, &["Pss_Anon", "Pss_Shmem"]), 42);
-        assert!(resident(&PathBuf::from("/proc/self")) > 0 && share(&PathBuf::from("/proc/self")).unwrap() > 0);
-        assert_eq!(resident(&PathBuf::from("/proc/none")), 0);
+        assert!(resident(Path::new("/proc/self")) > 0 && share(Path::new("/proc/self")).unwrap() > 0);
+        assert_eq!(resident(Path::new("/proc/none")), 0);
     }
 }

@@ -38,7 +38,8 @@
 //!
 //! `/usr`, `/bin`, `/sbin`, `/lib*`; from `/etc` what libraries read (loader, names, certificates, time zone, fonts, MIME types), and a
 //! `passwd` and `group` with one line; the number of processors; `/dev/null`, `zero`, `full`, `random`, `urandom`; a `/tmp` and `/dev/shm`
-//! of its own, in memory (without namespaces there are none: grant a folder and set TMPDIR); a `/proc` that shows its own processes. If the program lies in a folder `bin`: that folder, and `lib`, `lib64` and
+//! of its own, in memory (without namespaces there are none: grant a folder and set TMPDIR); a `/proc` that shows its own processes; if programs are granted, terminals of its own
+//! (`/dev/ptmx`). If the program lies in a folder `bin`: that folder, and `lib`, `lib64` and
 //! `pyvenv.cfg` beside it, for each link on the way to it; so a virtual environment and the Python behind it work. What is in these
 //! folders must be no secret.
 //!

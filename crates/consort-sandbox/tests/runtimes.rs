@@ -303,6 +303,16 @@ fn a_granted_network_is_there() {
 }
 
 #[test]
+fn granted_programs_have_terminals() {
+    let place = place();
+    let sandbox = Sandbox { exec: Exec::All, ..place.sandbox.clone() };
+    let script = "import os, pty\nours, theirs = pty.openpty()\nprint(os.ttyname(theirs), os.listdir('/dev/pts'))\n\
+                  pty.spawn(['/bin/sh', '-c', 'test -t 0 && stty size && tty'])";
+    let text = stdout(&run(&launcher(), &sandbox, python(), &["-c", script]));
+    assert!(text.contains("/dev/pts/0") && text.contains("/dev/pts/1"), "{text}");
+}
+
+#[test]
 fn the_whole_machine_can_be_granted_to_be_read() {
     let place = place();
     let sandbox = Sandbox { read: vec!["/".into()], exec: Exec::All, ..place.sandbox.clone() };

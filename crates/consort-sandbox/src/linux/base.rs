@@ -46,6 +46,9 @@ pub(super) const READ: [&str; 37] = [
 /// Devices that do nothing to anybody.
 pub(super) const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
+/// Where terminals are, if there are any.
+pub(super) const TERMINALS: &str = "/dev/pts";
+
 /// Links that programs expect in `/dev`.
 pub(super) const LINKS: [(&str, &str); 4] = [
     ("/dev/fd", "/proc/self/fd"),

@@ -17,6 +17,7 @@ use rustix::process::{chdir, getgid, getuid, pivot_root};
 use super::base;
 use super::plan::{OWN, Plan};
 use super::sys::set_mount_attributes;
+use crate::Exec;
 use crate::launcher::Policy;
 
 /// Over which the new root is mounted until it is the root. Any folder does: it is hidden only from this process.
@@ -66,6 +67,9 @@ pub(super) fn enter(plan: &Plan, policy: &Policy) -> io::Result<()> {
     for (path, source) in mounts {
         let target = within(place, &path);
         attach(&target, source, limit).map_err(|error| explain(&path, error))?;
+    }
+    if policy.sandbox.exec != Exec::None {
+        terminals(place)?;
     }
     furnish(place, plan)?;
     processes(place, policy)?;
@@ -122,6 +126,18 @@ fn attach(target: &Path, source: Source, mib: u64) -> io::Result<()> {
             Ok(move_mount(&tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
         }
     }
+}
+
+/// Terminals for the programs that it may start, unconnected to those of the machine.
+fn terminals(place: &Path) -> io::Result<()> {
+    let target = within(place, Path::new(base::TERMINALS));
+    fs::create_dir_all(&target)?;
+    mount("devpts", &target, "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, c"newinstance,ptmxmode=0666,mode=600")?;
+    let link = within(place, Path::new("/dev/ptmx"));
+    if link.symlink_metadata().is_err() {
+        symlink("pts/ptmx", link)?;
+    }
+    Ok(())
 }
 
 /// Links, and the files of `/etc` that would tell who else uses the machine.

@@ -61,6 +61,9 @@ pub(super) fn restrict(plan: &Plan, policy: &Policy) -> Result<bool, RulesetErro
     for path in base::DEVICES {
         rules = allow(rules, Path::new(path), device())?;
     }
+    if policy.mechanisms.namespaces && sandbox.exec != Exec::None {
+        rules = allow(rules, Path::new(base::TERMINALS), device() | AccessFs::ReadDir)?;
+    }
     let own: &[&str] = if policy.mechanisms.namespaces { &OWN_READ } else { &BARE_READ };
     for path in own {
         rules = allow(rules, Path::new(path), read())?;

@@ -148,3 +148,21 @@ def child_sees_host():
 @probe("all-exec")
 def child_traces():
     return processes.ptrace_attach()
+
+
+@probe("all-exec")
+def type_into_own_terminal():
+    """TIOCSTI: another program's input is written. The upper half of the request is what the kernel throws away."""
+    import pty
+
+    _, theirs = pty.openpty()
+    LIBC.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_char_p]
+    if LIBC.ioctl(theirs, 0x100005412, b"x") == 0:
+        return "typed"
+    fail(ctypes.get_errno())
+
+
+@probe("all-exec")
+def terminals_of_the_machine():
+    others = [name for name in os.listdir("/dev/pts") if name != "ptmx"]
+    return others or fail(errno.ENOENT)

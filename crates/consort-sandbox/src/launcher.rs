@@ -29,6 +29,14 @@ pub(crate) struct Policy {
     pub(crate) parent: u32,
 }
 
+impl Policy {
+    /// Whether the program has a namespace of processes.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn own_processes(&self) -> bool {
+        self.mechanisms.namespaces && !self.sandbox.machine_processes
+    }
+}
+
 /// Starts programs in sandboxes, by way of a helper process that runs [`crate::sandbox_main`].
 #[derive(Debug, Clone)]
 pub struct Launcher {

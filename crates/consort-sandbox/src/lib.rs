@@ -23,7 +23,7 @@
 //! | --- | --- | --- |
 //! | files: only what is granted is there | a mount namespace with a root of its own, read-only but for `write`, without devices and setuid | Landlock alone; attributes and names of other files are open to their owner |
 //! | files: read, write, execute | Landlock, by folder | missing (`landlock`) |
-//! | other processes: not seen, not signalled, not looked into | a namespace of processes with a `/proc` of its own, Landlock, seccomp | they are seen, not touched |
+//! | other processes: not seen, not signalled, not looked into | a namespace of processes with a `/proc` of its own, Landlock, seccomp; `machine_processes` grants the first two | they are seen, not touched |
 //! | networks: none | a namespace of networks that is empty, seccomp, Landlock | seccomp |
 //! | networks: TCP ports | Landlock | missing (`landlock-net`) |
 //! | abstract unix sockets | a namespace of networks, Landlock | missing (`landlock-scope`), if a network is granted |

@@ -58,7 +58,7 @@ impl Mechanisms {
             ),
             (self.namespaces, "namespaces", format!("the kernel said: {}", self.reason)),
             (
-                self.processes || !self.namespaces,
+                self.processes || !self.namespaces || sandbox.machine_processes,
                 "processes",
                 "root's processes are limited by Linux 6.14 and newer: run the mesh as another user".to_owned(),
             ),
@@ -69,7 +69,7 @@ impl Mechanisms {
 
     /// The mechanisms that hold a process with `sandbox` on this machine, by name.
     pub fn on(&self, sandbox: &Sandbox) -> Vec<&'static str> {
-        let networked = sandbox.net != Net::None;
+        let (networked, own) = (sandbox.net != Net::None, !sandbox.machine_processes);
         let all = [
             ("no-new-privs", true),
             ("no-capabilities", true),
@@ -81,11 +81,11 @@ impl Mechanisms {
             ("exec-once", self.exec_once && sandbox.exec == Exec::None),
             ("user-namespace", self.namespaces && self.user_namespace),
             ("mount-namespace", self.namespaces),
-            ("pid-namespace", self.namespaces),
+            ("pid-namespace", self.namespaces && own),
             ("ipc-namespace", self.namespaces),
             ("net-namespace", self.namespaces && !networked),
-            ("processes", self.namespaces && self.processes),
-            ("memory-watch", self.namespaces && self.proc),
+            ("processes", self.namespaces && self.processes && (own || self.user_namespace)),
+            ("memory-watch", self.namespaces && self.proc && own),
         ];
         all.into_iter().filter_map(|(name, on)| on.then_some(name)).collect()
     }

@@ -21,6 +21,9 @@ pub struct Sandbox {
     pub exec: Exec,
     /// Whom it may talk to.
     pub net: Net,
+    /// Whether it sees the processes of the machine and may signal those of its user, the mesh included. Their memory and environment
+    /// stay closed. Memory of all together is not held then, and root's processes are not counted.
+    pub machine_processes: bool,
     /// Unix sockets that it may connect to, absolute. What does not exist is left out. Sockets below `write` need not be named.
     pub sockets: Vec<PathBuf>,
     /// Its whole environment: names and values.
@@ -40,6 +43,7 @@ impl Sandbox {
             write: Vec::new(),
             exec: Exec::None,
             net: Net::None,
+            machine_processes: false,
             sockets: Vec::new(),
             env: Vec::new(),
             limits: Limits::default(),
@@ -80,7 +84,7 @@ impl Sandbox {
 /// Without the values of variables: some are secrets.
 impl fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { folder, read, write, exec, net, sockets, env, limits, allow_missing } = self;
+        let Self { folder, read, write, exec, net, machine_processes, sockets, env, limits, allow_missing } = self;
         let names: Vec<&String> = env.iter().map(|(name, _)| name).collect();
         f.debug_struct("Sandbox")
             .field("folder", folder)
@@ -88,6 +92,7 @@ impl fmt::Debug for Sandbox {
             .field("write", write)
             .field("exec", exec)
             .field("net", net)
+            .field("machine_processes", machine_processes)
             .field("sockets", sockets)
             .field("env", &names)
             .field("limits", limits)

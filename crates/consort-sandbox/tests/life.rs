@@ -90,7 +90,8 @@ fn its_death_takes_all_that_it_started() {
     let (_guard, sandbox) = sandbox();
     // One that has left the group and the session, and one whose parent is gone.
     let script = "setsid sleep 600 & (sleep 600 &) ; echo up; wait";
-    for by_pid in [true, false] {
+    for (by_pid, machine_processes) in [(true, false), (false, false), (true, true), (false, true)] {
+        let sandbox = Sandbox { machine_processes, ..sandbox.clone() };
         let mut child = start(&sandbox, "/bin/sh", &["-c", script]);
         assert_eq!(line(&mut child), "up");
         let all = || processes(child.id());

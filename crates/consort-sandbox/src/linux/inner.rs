@@ -23,12 +23,14 @@ use crate::launcher::Policy;
 pub(super) fn run(plan: &Plan, policy: &Policy, mut line: UnixStream) -> io::Result<Infallible> {
     sys::set_name("sandbox-init");
     let _ = setsid();
-    if policy.mechanisms.namespaces {
+    if policy.own_processes() {
         // All of the namespace ends with this process. Where there is none it must live to see to that: `line` tells it.
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        root::enter(plan, policy)?;
     } else {
         set_child_subreaper(Some(rustix::process::getpid()))?;
+    }
+    if policy.mechanisms.namespaces {
+        root::enter(plan, policy)?;
     }
     let signals = Signals::take(&[&FORWARDED[..], &[Signal::CHILD]].concat())?;
     let (ours, theirs) = UnixStream::pair()?;
@@ -50,7 +52,7 @@ pub(super) fn run(plan: &Plan, policy: &Policy, mut line: UnixStream) -> io::Res
     drop(ours);
     let status = supervise(main, &signals, &line)?;
     let _ = line.write_all(&status.as_raw().to_ne_bytes());
-    if !policy.mechanisms.namespaces {
+    if !policy.own_processes() {
         end_all_below();
     }
     // What is left of the namespace ends with its first process.

@@ -15,8 +15,8 @@ use rustix::thread::{UnshareFlags, set_thread_groups};
 use super::memory::{EVERY, Watch};
 use super::sys::{Fork, Signals, default_action, fork};
 use super::{FORWARDED, inner, limits, mute, plan, sys};
+use crate::Net;
 use crate::launcher::Policy;
-use crate::{Mechanisms, Net};
 
 /// Does all that [`crate::sandbox_main`] promises. Returns only if something could not be done.
 pub(super) fn run(policy: &Policy) -> io::Result<Infallible> {
@@ -27,7 +27,7 @@ pub(super) fn run(policy: &Policy) -> io::Result<Infallible> {
     // When the machine runs out of memory, plugins go before the mesh.
     let _ = fs::write("/proc/self/oom_score_adj", "500");
     let plan = plan::plan(policy)?;
-    isolate(&policy.mechanisms, &policy.sandbox.net)?;
+    isolate(policy)?;
     let signals = Signals::take(&[&FORWARDED[..], &[Signal::CHILD]].concat())?;
     let (mut ours, theirs) = UnixStream::pair()?;
     let inner = match fork()? {
@@ -42,7 +42,7 @@ pub(super) fn run(policy: &Policy) -> io::Result<Infallible> {
     mute();
     limits::give_up_capabilities()?;
     // Here, not in the process between: the program cannot reach this one, to slow it down or to take its descriptors.
-    let watched = policy.mechanisms.namespaces && policy.mechanisms.proc;
+    let watched = policy.own_processes() && policy.mechanisms.proc;
     let mut watch = watched.then(|| Watch::new(policy.sandbox.limits.memory_mib));
     let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(EVERY.subsec_nanos()) };
     loop {
@@ -88,17 +88,17 @@ fn end_as(status: i32) -> ! {
 }
 
 /// Leaves the namespaces of the mesh, as far as the machine lets it.
-pub(super) fn isolate(mechanisms: &Mechanisms, net: &Net) -> io::Result<()> {
+pub(super) fn isolate(policy: &Policy) -> io::Result<()> {
+    let mechanisms = &policy.mechanisms;
     if !mechanisms.namespaces {
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         return Ok(());
     }
-    let mut flags = UnshareFlags::NEWNS
-        | UnshareFlags::NEWPID
-        | UnshareFlags::NEWIPC
-        | UnshareFlags::NEWUTS
-        | UnshareFlags::NEWCGROUP;
-    if *net == Net::None {
+    let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
+    if policy.own_processes() {
+        flags |= UnshareFlags::NEWPID;
+    }
+    if policy.sandbox.net == Net::None {
         flags |= UnshareFlags::NEWNET;
     }
     // A user without privileges keeps its groups, for it cannot leave them.

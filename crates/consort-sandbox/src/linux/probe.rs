@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::sys::{Fork, fork, landlock_abi, seccomp_knows};
 use super::{outer, root};
 use crate::launcher::Policy;
-use crate::{Mechanisms, Net, Sandbox};
+use crate::{Mechanisms, Sandbox};
 
 /// Prints what there is, as JSON.
 pub(super) fn print() -> io::Result<()> {
@@ -79,16 +79,15 @@ fn try_namespaces(mechanisms: &Mechanisms) -> Result<(), String> {
         Fork::Child => {
             drop(ours);
             let step = |name: &'static str, error: io::Error| format!("{name}: {error}");
-            let tried =
-                outer::isolate(mechanisms, &Net::None).map_err(|error| step("namespaces", error)).and_then(|()| {
-                    match fork().map_err(|error| step("process namespace", error))? {
-                        Fork::Parent(child) => match outer::exit_of(child) {
-                            Some(0) => Ok(()),
-                            _ => Err(String::new()),
-                        },
-                        Fork::Child => root::enter(&plan, &policy).map_err(|error| step("mounts", error)),
-                    }
-                });
+            let tried = outer::isolate(&policy).map_err(|error| step("namespaces", error)).and_then(|()| {
+                match fork().map_err(|error| step("process namespace", error))? {
+                    Fork::Parent(child) => match outer::exit_of(child) {
+                        Some(0) => Ok(()),
+                        _ => Err(String::new()),
+                    },
+                    Fork::Child => root::enter(&plan, &policy).map_err(|error| step("mounts", error)),
+                }
+            });
             if let Err(reason) = &tried {
                 let _ = (&theirs).write_all(reason.as_bytes());
             }

@@ -30,6 +30,8 @@ pub(super) const HELPERS: u64 = 2;
 /// What is written to a device is not written to a file: read-only are its mode, times and owner.
 const DEVICE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_RDONLY;
 
+const PROC: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+
 /// Something to be mounted.
 enum Source {
     /// A tree of the machine, cut off from it.
@@ -162,12 +164,17 @@ fn furnish(place: &Path, plan: &Plan) -> io::Result<()> {
     Ok(())
 }
 
-/// A `/proc` of the new namespace, which shows nobody else, and a limit of processes that holds for root, too.
+/// A `/proc` of the new namespace, which shows nobody else (or the machine's, if that was granted), and a limit of processes that holds for root, too.
 fn processes(place: &Path, policy: &Policy) -> io::Result<()> {
     let proc = place.join("proc");
     fs::create_dir_all(&proc)?;
     if !policy.mechanisms.proc {
         return Ok(());
+    }
+    if !policy.own_processes() {
+        let machine = cut(Path::new("/proc"), PROC | libc::MOUNT_ATTR_RDONLY)?;
+        move_mount(&machine, "", CWD, &proc, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        return mask(place);
     }
     mount("proc", &proc, "proc", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)?;
     if getuid().is_root() && policy.mechanisms.processes {
@@ -175,10 +182,16 @@ fn processes(place: &Path, policy: &Policy) -> io::Result<()> {
         let most = policy.sandbox.limits.processes + HELPERS + RESERVED_IDS;
         fs::write(proc.join("sys/kernel/pid_max"), most.to_string())?;
     }
+    mask(place)?;
+    seal(&proc)
+}
+
+/// Hides what tells of the kernel's insides.
+fn mask(place: &Path) -> io::Result<()> {
     for masked in base::MASKED.map(|path| within(place, Path::new(path))).iter().filter(|path| path.exists()) {
         move_mount(&cut(Path::new("/dev/null"), DEVICE)?, "", CWD, masked, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     }
-    seal(&proc)
+    Ok(())
 }
 
 /// Makes a mount, not those below it, read-only.

@@ -41,7 +41,7 @@ pub(super) fn restrict(plan: &Plan, policy: &Policy) -> Result<bool, RulesetErro
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
-        .scope(Scope::from_all(NEWEST))?;
+        .scope(if sandbox.machine_processes { Scope::AbstractUnixSocket.into() } else { Scope::from_all(NEWEST) })?;
     if sandbox.net != Net::All {
         rules = rules.handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?;
     }

@@ -135,6 +135,28 @@ fn limits_hold() {
     check("limits", &inside, &outside, &[]);
 }
 
+/// The processes of the machine can be granted: seen and signalled, and nothing else of them.
+#[test]
+fn with_the_machines_processes_the_rest_stays_closed() {
+    let world = World::new();
+    let sandbox = Sandbox { machine_processes: true, ..world.sandbox() };
+    let granted = [
+        "list_processes",
+        "pidfd_of_victim",
+        "priority_of_victim",
+        "see_processes",
+        "signal_helper",
+        "signal_victim",
+        "signal_victim_group",
+    ];
+    let inside = inside(&common::launcher(), &sandbox, "closed");
+    check("the machine's processes", &inside, &Outcomes::new(), &granted);
+    for name in ["list_processes", "signal_victim"] {
+        assert!(!inside[name].denied, "{name}: {}", inside[name].what);
+    }
+    world.assert_unharmed();
+}
+
 /// What still holds where a kernel makes no namespaces and the operator accepts that. The names are what is lost there.
 #[test]
 fn without_namespaces_files_stay_closed() {

@@ -112,7 +112,9 @@ fn give(mesh: &Mesh) -> Arc<FakePlugins> {
 }
 
 fn calls(operation: &str) -> String {
-    format!("name: w\ninputs: {{p: {{type: string, default: here}}}}\nsteps: [{{id: a, call: fake.{operation}, with: {{path: '${{{{ inputs.p }}}}'}}}}]\noutput: '${{{{ steps.a.output }}}}'")
+    format!(
+        "name: w\ninputs: {{p: {{type: string, default: here}}}}\nsteps: [{{id: a, call: fake.{operation}, with: {{path: '${{{{ inputs.p }}}}'}}}}]\noutput: '${{{{ steps.a.output }}}}'"
+    )
 }
 
 #[tokio::test]
@@ -129,7 +131,11 @@ async fn a_call_step_calls_and_its_outcome_is_on_record() {
     assert_eq!(seen.idempotency_key, format!("{}/a", run.id));
     let history = mesh.history(run.id).await;
     let called = history.iter().filter(|fact| fact.starts_with("STEP.OPERATION_CALLED")).count();
-    assert_eq!((called, history.iter().any(|fact| fact.starts_with("STEP.OPERATION_BEGAN"))), (1, false), "{history:?}");
+    assert_eq!(
+        (called, history.iter().any(|fact| fact.starts_with("STEP.OPERATION_BEGAN"))),
+        (1, false),
+        "{history:?}"
+    );
     assert!(history.iter().any(|fact| fact.starts_with("STEP.REPORTED")), "{history:?}");
 
     // A write is on record before it is begun.

@@ -19,8 +19,10 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use wire::invoke_response::Kind;
 
+use crate::config::SandboxMode;
 use crate::contract::Hello;
 use crate::convert;
+use crate::hold::{Sandboxes, hold};
 use crate::host::inline;
 use crate::manifest::Manifest;
 use crate::process::{Program, Running, start};
@@ -96,8 +98,12 @@ impl From<Error> for Trouble {
     }
 }
 
-/// Tries a plugin. `tell` hears each check as it ends. An error means that it cannot be tried at all.
-pub async fn test(folder: &Path, tell: &mut dyn FnMut(&Check)) -> Result<Vec<Check>, Error> {
+/// Tries a plugin, held to what its manifest wants if there are `sandboxes`. `tell` hears each check as it ends. An error means that it cannot be tried at all.
+pub async fn test(
+    folder: &Path,
+    sandboxes: Option<&Sandboxes>,
+    tell: &mut dyn FnMut(&Check),
+) -> Result<Vec<Check>, Error> {
     let folder = folder
         .canonicalize()
         .map_err(|error| Error::bad_field("folder", format!("`{}`: {error}", folder.display())))?;
@@ -112,13 +118,21 @@ pub async fn test(folder: &Path, tell: &mut dyn FnMut(&Check)) -> Result<Vec<Che
         Err(_) => Examples::default(),
     };
     let scratch = std::env::temp_dir().join(format!("consort-test-{:016x}", rand::random::<u64>()));
+    let (path, data) = (manifest.program(&folder)?, scratch.join("data"));
+    let wanted = manifest.wanted(&folder, &data);
+    std::fs::create_dir_all(&data).map_err(|error| Error::internal(error.to_string()))?;
+    let held = match sandboxes {
+        Some(sandboxes) => hold(sandboxes, SandboxMode::Required, &folder, &path, &wanted, &manifest.limits).await?,
+        None => None,
+    };
     let program = Program {
         id: manifest.id.as_str().into(),
-        path: manifest.program(&folder)?,
+        path,
         arguments: manifest.command[1..].to_vec(),
-        data: scratch.join("data"),
-        environment: crate::supervise::environment(&manifest.permissions),
+        data,
+        environment: crate::supervise::environment(&wanted),
         host: None,
+        hold: held,
         patience: manifest.limits.start(),
         folder,
     };
@@ -345,10 +359,9 @@ async fn by_hand(program: &Program) -> Outcome {
         .kill_on_drop(true)
         .output();
     match tokio::time::timeout(program.patience, child).await {
-        Ok(Ok(done)) if done.status.code() != Some(2) => wrong(format!(
-            "it ended with {}; without CONSORT_PLUGIN_COOKIE it must end with status 2",
-            done.status
-        )),
+        Ok(Ok(done)) if done.status.code() != Some(2) => {
+            wrong(format!("it ended with {}; without CONSORT_PLUGIN_COOKIE it must end with status 2", done.status))
+        }
         Ok(Ok(done)) if done.stderr.is_empty() => wrong("it said nothing on standard error"),
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => wrong(format!("it does not start: {error}")),
@@ -379,7 +392,8 @@ async fn same(subject: &Subject) -> Outcome {
 async fn bad_inputs(subject: &Subject) -> Outcome {
     let mut tried = 0;
     for (name, contract) in &subject.hello.operations {
-        let candidates = [json!({}), json!({"\u{0}no such member": 1}), bad_types(&contract.operation.input_schema.value())];
+        let candidates =
+            [json!({}), json!({"\u{0}no such member": 1}), bad_types(&contract.operation.input_schema.value())];
         let Some(input) = candidates.into_iter().find(|input| contract.check_input(input).is_err()) else { continue };
         tried += 1;
         let status = subject.code(name, input, END).await.map_err(|_| {
@@ -441,10 +455,9 @@ fn name_of(code: Code) -> String {
 }
 
 async fn yields(subject: &Subject, operation: &str, input: Value) -> Result<Seen, Trouble> {
-    subject
-        .call(operation, input, Duration::from_secs(30), false)
-        .await
-        .map_err(|status| Trouble::Wrong(format!("`{operation}` failed with {:?}: {}", status.code(), status.message())))
+    subject.call(operation, input, Duration::from_secs(30), false).await.map_err(|status| {
+        Trouble::Wrong(format!("`{operation}` failed with {:?}: {}", status.code(), status.message()))
+    })
 }
 
 async fn echo(subject: &Subject) -> Outcome {

@@ -16,6 +16,7 @@ pub mod conformance;
 mod contract;
 mod convert;
 mod grants;
+mod hold;
 mod host;
 mod logs;
 mod manifest;
@@ -25,6 +26,7 @@ mod stats;
 mod supervise;
 
 pub use config::{Config, PluginConfig, SecretFrom};
+pub use hold::{Hold, Sandboxes};
 pub use host::{Events, HostParts};
 pub use manifest::{Limits, MANIFEST, Manifest};
 pub use process::{COOKIE, Program, Running, start};

@@ -50,7 +50,7 @@ pub struct Manifest {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Address space in MiB; 0 for no limit, which runtimes that reserve much need.
+    /// Resident memory of all its processes in MiB, and private writable memory of each; what is reserved and not used does not count.
     pub memory_mib: u64,
     /// Processes and threads.
     pub processes: u64,
@@ -66,7 +66,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { memory_mib: 0, processes: 256, open_files: 1_024, file_mib: 1_024, in_flight: 64, start_s: 10 }
+        Limits { memory_mib: 2_048, processes: 256, open_files: 1_024, file_mib: 1_024, in_flight: 64, start_s: 10 }
     }
 }
 
@@ -123,10 +123,11 @@ impl Manifest {
         if let Some(digest) = self.sha256.as_deref().filter(|digest| !hexadecimal(digest)) {
             say("sha256", format!("`{digest}` is no SHA-256; it has 64 hexadecimal digits"));
         }
-        let Limits { in_flight, start_s, processes, open_files, .. } = self.limits;
+        let Limits { in_flight, start_s, processes, open_files, memory_mib, .. } = self.limits;
         for (field, value, most) in [
             ("limits.in_flight", in_flight as u64, 10_000),
             ("limits.start_s", start_s, 600),
+            ("limits.memory_mib", memory_mib, 1 << 24),
             ("limits.processes", processes, 100_000),
             ("limits.open_files", open_files, 1_000_000),
         ] {

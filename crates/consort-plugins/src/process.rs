@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use consort_core::Error;
 use hyper_util::rt::TokioIo;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::hold::Hold;
 use crate::logs::{Lines, Logs};
 
 /// What the environment says to a plugin that was started by the mesh. It is no secret: it tells a person what to do who starts one by hand.
@@ -43,6 +44,8 @@ pub struct Program {
     pub environment: Vec<(String, String)>,
     /// The mesh's socket and what to show there.
     pub host: Option<(PathBuf, String)>,
+    /// What holds it; nothing: it can do what this process's user can.
+    pub hold: Option<Hold>,
     /// Time to the handshake.
     pub patience: Duration,
 }
@@ -125,25 +128,8 @@ pub async fn start(program: &Program) -> Result<Running, Error> {
     let folder = Arc::new(Folder::new().map_err(|error| broken("gets no folder for its socket", &error))?);
     let socket = folder.0.join("s");
     fs::create_dir_all(&program.data).map_err(|error| broken("gets no data folder", &error))?;
-    let mut command = Command::new(&program.path);
-    command
-        .args(&program.arguments)
-        .current_dir(&program.folder)
-        .env_clear()
-        .envs(program.environment.iter().map(|(name, value)| (name, value)))
-        .env("CONSORT_PLUGIN_COOKIE", COOKIE)
-        .env("CONSORT_PLUGIN_PROTOCOLS", "1-1")
-        .env("CONSORT_PLUGIN_SOCKET", &socket)
-        .env("CONSORT_PLUGIN_DATA", &program.data)
-        .env("TMPDIR", &folder.0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true);
-    if let Some((socket, token)) = &program.host {
-        command.env("CONSORT_HOST_SOCKET", socket).env("CONSORT_PLUGIN_TOKEN", token);
-    }
+    let mut command = command(program, &folder.0, &socket)?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let shown = program.path.display();
     let mut child =
         command.spawn().map_err(|error| failed("PLUGIN_START", format!("does not start: `{shown}`: {error}")))?;
@@ -155,12 +141,14 @@ pub async fn start(program: &Program) -> Result<Running, Error> {
     let stdout = child.stdout.take();
     let (ended_by, ended) = watch::channel(None);
     let (end, leave) = (CancellationToken::new(), CancellationToken::new());
-    tokio::spawn(watch_over(child, pid, (end.clone(), leave.clone()), ended_by));
+    let held = program.hold.is_some();
+    tokio::spawn(watch_over(child, (pid, held), (end.clone(), leave.clone()), ended_by));
     let running = |channel| Running {
         channel,
         pid,
         ended: ended.clone(),
-        end: end.clone(), leave: leave.clone(),
+        end: end.clone(),
+        leave: leave.clone(),
         logs: logs.clone(),
         _folder: folder.clone(),
     };
@@ -205,6 +193,33 @@ pub async fn start(program: &Program) -> Result<Running, Error> {
             Err(failed("PLUGIN_START", format!("did not shake hands within {limit} s; {hint}")))
         }
     }
+}
+
+fn command(program: &Program, folder: &Path, socket: &Path) -> Result<Command, Error> {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let mut environment = program.environment.clone();
+    let mut set = |name: &str, value: String| environment.push((name.to_owned(), value));
+    set("CONSORT_PLUGIN_COOKIE", COOKIE.to_owned());
+    set("CONSORT_PLUGIN_PROTOCOLS", "1-1".to_owned());
+    set("CONSORT_PLUGIN_SOCKET", text(socket));
+    set("CONSORT_PLUGIN_DATA", text(&program.data));
+    set("TMPDIR", text(folder));
+    if let Some((socket, token)) = &program.host {
+        set("CONSORT_HOST_SOCKET", text(socket));
+        set("CONSORT_PLUGIN_TOKEN", token.clone());
+    }
+    let Some(Hold { launcher, sandbox }) = &program.hold else {
+        let mut command = Command::new(&program.path);
+        command.args(&program.arguments).current_dir(&program.folder).env_clear().envs(environment).process_group(0);
+        return Ok(command);
+    };
+    let mut sandbox = sandbox.clone();
+    sandbox.env = environment;
+    sandbox.write.extend([program.data.clone(), folder.to_owned()]);
+    sandbox.sockets.extend(program.host.iter().map(|(socket, _)| socket.clone()));
+    launcher.command(&sandbox, &program.path, &program.arguments).map(Command::from).map_err(|error| {
+        Error::precondition("SANDBOX_MISSING", format!("plugin `{}` cannot be held: {error}", program.id))
+    })
 }
 
 /// The path that the handshake names.
@@ -267,7 +282,7 @@ async fn connect(path: PathBuf) -> Result<Channel, String> {
 /// Waits for the end of a process, or brings it about.
 async fn watch_over(
     mut child: Child,
-    pid: u32,
+    (pid, held): (u32, bool),
     (end, leave): (CancellationToken, CancellationToken),
     ended: watch::Sender<Option<String>>,
 ) {
@@ -276,8 +291,8 @@ async fn watch_over(
     let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let to_all = |signal| {
         if let Some(group) = group {
-            // The group may be gone already.
-            let _ = kill_process_group(group, signal);
+            // It may be gone already. The keeper of a sandbox passes signals on, and takes all with it when it is killed.
+            let _ = if held { kill_process(group, signal) } else { kill_process_group(group, signal) };
         }
     };
     let status = tokio::select! {
@@ -304,8 +319,10 @@ async fn watch_over(
             }
         }
     };
-    // What it started does not outlive it.
-    to_all(Signal::KILL);
+    // What it started does not outlive it; in a sandbox it cannot.
+    if !held {
+        to_all(Signal::KILL);
+    }
     let said = match status {
         Ok(status) => status.to_string(),
         Err(error) => format!("nobody knows how: {error}"),

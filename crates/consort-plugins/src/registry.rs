@@ -11,6 +11,7 @@ use consort_core::plugin::{
 };
 use consort_core::ports::BlobStore;
 use consort_core::{Error, Kind};
+use consort_sandbox::{Usage, usage};
 use tokio::sync::oneshot;
 use tokio::time::Instant as Deadline;
 
@@ -18,10 +19,11 @@ use crate::audit::Audit;
 use crate::call::{self, Caller};
 use crate::config::{All, Config, Grant, PluginConfig};
 use crate::grants::{Grants, Kept};
+use crate::hold::Sandboxes;
 use crate::host::{Host, HostParts};
 use crate::manifest::Manifest;
 use crate::stats::memory;
-use crate::supervise::{Order, Phase, Plugin, Spec, supervise};
+use crate::supervise::{Around, Order, Phase, Plugin, Spec, supervise};
 
 /// Plugins that a mesh may have.
 const MOST: usize = 1_000;
@@ -38,6 +40,8 @@ pub struct Options {
     pub blobs: Arc<dyn BlobStore>,
     /// What plugins may ask of the mesh.
     pub host: HostParts,
+    /// What holds them.
+    pub sandboxes: Arc<Sandboxes>,
 }
 
 /// The plugins of a mesh. Cheap to clone.
@@ -48,7 +52,7 @@ struct Inner {
     config: Config,
     folder: PathBuf,
     blobs: Arc<dyn BlobStore>,
-    host: Arc<Host>,
+    around: Around,
     grants: Grants,
     audit: Arc<Audit>,
     plugins: RwLock<BTreeMap<Arc<str>, Arc<Entry>>>,
@@ -62,12 +66,12 @@ struct Entry {
 impl Plugins {
     /// Starts all plugins that the file names and that were installed. They come up by themselves; a call waits for its own.
     pub fn open(options: Options) -> Result<Plugins, Error> {
-        let Options { config, folder, blobs, host } = options;
+        let Options { config, folder, blobs, host, sandboxes } = options;
         let told =
             |error: std::io::Error| Error::precondition("PLUGINS_FOLDER", format!("`{}`: {error}", folder.display()));
         std::fs::create_dir_all(&folder).map_err(told)?;
         let inner = Inner {
-            host: Arc::new(Host::open(host).map_err(told)?),
+            around: Around { host: Arc::new(Host::open(host).map_err(told)?), sandboxes },
             grants: Grants::open(&folder)?,
             audit: Arc::new(Audit::open(&folder).map_err(told)?),
             plugins: RwLock::default(),
@@ -128,7 +132,7 @@ impl Plugins {
         let spec = self.spec(id, folder);
         let enabled = self.0.config.plugins.get(id).is_none_or(|plugin: &PluginConfig| plugin.enabled);
         let folder = spec.folder.clone();
-        let entry = Arc::new(Entry { plugin: supervise(spec, enabled, self.0.host.clone()), folder });
+        let entry = Arc::new(Entry { plugin: supervise(spec, enabled, self.0.around.clone()), folder });
         let mut plugins = self.0.plugins.write().unwrap_or_else(PoisonError::into_inner);
         plugins.insert(id.into(), entry.clone());
         entry
@@ -171,6 +175,11 @@ impl Plugins {
             _ => None,
         };
         let stats = &entry.plugin.stats;
+        // In a sandbox the program is a child of its keeper.
+        let seen = live.as_ref().map(|live| match live.sandbox.is_empty() {
+            true => Usage { program: live.running.pid, processes: 1, resident_bytes: memory(live.running.pid) },
+            false => usage(live.running.pid),
+        });
         let spec = self.spec(id, &entry.folder);
         let manifest = live.as_ref().map(|live| live.manifest.clone()).or_else(|| Manifest::read(&entry.folder).ok());
         let wanted = manifest.as_ref().map(|manifest| manifest.wanted(&entry.folder, &spec.data)).unwrap_or_default();
@@ -195,13 +204,13 @@ impl Plugins {
             failures: stats.failures.load(order),
             in_flight: stats.in_flight.load(order),
             latency: stats.latency(),
-            memory: live.as_ref().map(|live| memory(live.running.pid)).unwrap_or_default(),
-            pid: live.as_ref().map(|live| live.running.pid),
+            memory: seen.map(|seen| seen.resident_bytes).unwrap_or_default(),
+            pid: seen.map(|seen| seen.program),
             started_at: live.as_ref().map(|live| live.started_at),
             source: entry.folder.display().to_string(),
             language: manifest.map(|manifest| manifest.language).unwrap_or_default(),
-            digest: live.map(|live| live.digest.clone()).unwrap_or_default(),
-            sandbox: Vec::new(),
+            digest: live.as_ref().map(|live| live.digest.clone()).unwrap_or_default(),
+            sandbox: live.map(|live| live.sandbox.clone()).unwrap_or_default(),
         }
     }
 }

@@ -21,6 +21,7 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::config::{SandboxMode, SecretFrom};
 use crate::contract::{Hello, mistakes};
 use crate::convert;
+use crate::hold::{Hold, Sandboxes, hold};
 use crate::host::{Guest, Host};
 use crate::manifest::Manifest;
 use crate::process::{Program, Running, start};
@@ -98,6 +99,8 @@ pub(crate) struct Live {
     pub running: Running,
     pub granted: Permissions,
     pub digest: String,
+    /// Mechanisms that hold it.
+    pub sandbox: Vec<String>,
     pub started_at: Millis,
     /// Calls that may be in work.
     pub permits: Arc<Semaphore>,
@@ -129,6 +132,13 @@ pub(crate) enum Order {
     Stop(oneshot::Sender<()>),
 }
 
+/// What all plugins share.
+#[derive(Clone, Debug)]
+pub(crate) struct Around {
+    pub host: Arc<Host>,
+    pub sandboxes: Arc<Sandboxes>,
+}
+
 /// A plugin of the registry.
 #[derive(Debug)]
 pub(crate) struct Plugin {
@@ -139,19 +149,19 @@ pub(crate) struct Plugin {
 }
 
 /// Starts a plugin and the task that keeps it.
-pub(crate) fn supervise(spec: Spec, enabled: bool, host: Arc<Host>) -> Plugin {
+pub(crate) fn supervise(spec: Spec, enabled: bool, around: Around) -> Plugin {
     let first = if enabled { Phase::Starting } else { Phase::Disabled };
     let (phase, seen) = watch::channel(first);
     let (orders, queue) = mpsc::channel(16);
     let (id, stats) = (spec.id.clone(), Arc::new(Stats::default()));
-    let keeper = Keeper { spec, host, phase, orders: queue, stats: stats.clone(), crashes: Vec::new() };
+    let keeper = Keeper { spec, around, phase, orders: queue, stats: stats.clone(), crashes: Vec::new() };
     tokio::spawn(keeper.keep(enabled));
     Plugin { id, stats, phase: seen, orders }
 }
 
 struct Keeper {
     spec: Spec,
-    host: Arc<Host>,
+    around: Around,
     phase: watch::Sender<Phase>,
     orders: mpsc::Receiver<Order>,
     stats: Arc<Stats>,
@@ -167,7 +177,7 @@ impl Keeper {
         loop {
             self.phase.send_replace(Phase::Starting);
             let (id, began) = (self.spec.id.clone(), Instant::now());
-            let why = match bring_up(&self.spec, &self.host).await {
+            let why = match bring_up(&self.spec, &self.around).await {
                 Ok(live) => {
                     tracing::info!(plugin = %id, version = %live.hello.version, pid = live.running.pid, ms = began.elapsed().as_millis() as u64, "a plugin runs");
                     match self.attend(Arc::new(live)).await {
@@ -263,7 +273,7 @@ impl Keeper {
                     }
                 }
                 order = self.orders.recv() => match order {
-                    Some(Order::Reload(spec, reply)) => match bring_up(&spec, &self.host).await {
+                    Some(Order::Reload(spec, reply)) => match bring_up(&spec, &self.around).await {
                         Ok(new) => {
                             let new = Arc::new(new);
                             self.spec = *spec;
@@ -314,8 +324,8 @@ async fn drain(live: &Live) {
     live.running.stop().await;
 }
 
-async fn bring_up(spec: &Spec, host: &Arc<Host>) -> Result<Live, Failed> {
-    let id = &spec.id;
+async fn bring_up(spec: &Spec, around: &Around) -> Result<Live, Failed> {
+    let (id, host) = (&spec.id, &around.host);
     let refused = |reason, why: String| Failed::Refused(Error::precondition(reason, format!("plugin `{id}` {why}")));
     let manifest = Manifest::read(&spec.folder).map_err(Failed::Refused)?;
     if *manifest.id != **id {
@@ -345,6 +355,9 @@ async fn bring_up(spec: &Spec, host: &Arc<Host>) -> Result<Live, Failed> {
         let why = format!("has another program than its manifest says: sha256 {digest} instead of {pinned}");
         return Err(refused("DIGEST_CHANGED", why));
     }
+    let held = hold(&around.sandboxes, spec.sandbox, &spec.folder, &path, &granted, &manifest.limits).await;
+    let held = held.map_err(|error| refused("SANDBOX_MISSING", error.message))?;
+    let sandbox = held.as_ref().map(Hold::mechanisms).unwrap_or_default();
     let secrets = spec.secrets.clone();
     let token = host.admit(Guest { id: id.clone(), granted: granted.clone(), secrets, data: spec.data.clone() });
     let program = Program {
@@ -355,13 +368,21 @@ async fn bring_up(spec: &Spec, host: &Arc<Host>) -> Result<Live, Failed> {
         data: spec.data.clone(),
         environment: environment(&granted),
         host: Some((host.socket.clone(), token.clone())),
+        hold: held,
         patience: manifest.limits.start(),
     };
     let crashed = |error: Error| {
         host.dismiss(&token);
         Failed::Crashed(error)
     };
-    let running = start(&program).await.map_err(crashed)?;
+    let running = match start(&program).await {
+        Ok(running) => running,
+        Err(error) if error.reason == "SANDBOX_MISSING" => {
+            host.dismiss(&token);
+            return Err(Failed::Refused(error));
+        }
+        Err(error) => return Err(crashed(error)),
+    };
     let mut client = PluginServiceClient::new(running.channel.clone()).max_decoding_message_size(MESSAGE);
     let patience = manifest.limits.start();
     let hello = async {
@@ -404,6 +425,7 @@ async fn bring_up(spec: &Spec, host: &Arc<Host>) -> Result<Live, Failed> {
             running,
             granted,
             digest,
+            sandbox,
             started_at: jiff::Timestamp::now().as_millisecond(),
             manifest,
             host: host.clone(),

@@ -34,6 +34,11 @@ use context::Context;
 use failure::{Failure, Result};
 
 fn main() -> ExitCode {
+    // Before anything else is read or started: a sandbox is made by a process with one thread.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == plugins::SANDBOX) {
+        return consort_sandbox::sandbox_main(words);
+    }
     let cli = Cli::parse();
     #[cfg(feature = "llama")]
     if let Command::TrialLoad { file } = &cli.command {

@@ -8,7 +8,7 @@ use consort_core::event::Published;
 use consort_core::ports::BlobStore;
 use consort_core::{Data, Error, Json};
 use consort_engine::Engine;
-use consort_plugins::{Config, Events, HostParts, Options, Plugins};
+use consort_plugins::{Config, Events, HostParts, Options, Plugins, Sandboxes};
 use uuid::Uuid;
 
 /// The file in the data folder that is read when none is named.
@@ -43,8 +43,22 @@ pub(crate) fn open(
     };
     let events: Arc<dyn Events> = Arc::new(Publisher(engine.clone()));
     let folder = std::path::absolute(data.join("plugins"))?;
-    Ok(Some(Plugins::open(Options { config, folder, blobs, host: HostParts { events: Some(events) } })?))
+    Ok(Some(Plugins::open(Options {
+        config,
+        folder,
+        blobs,
+        host: HostParts { events: Some(events) },
+        sandboxes: Arc::new(sandboxes()?),
+    })?))
 }
+
+/// Sandboxes that this very program makes, when it is run as its own helper.
+pub(crate) fn sandboxes() -> std::io::Result<Sandboxes> {
+    Ok(Sandboxes::new(std::env::current_exe()?, &[SANDBOX]))
+}
+
+/// The hidden command that makes a sandbox.
+pub(crate) const SANDBOX: &str = "sandbox-init";
 
 /// Publishes what plugins have to say, in the default namespace.
 struct Publisher(Engine);

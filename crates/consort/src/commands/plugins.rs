@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use consort_plugins::conformance::{self, Check, Verdict};
 use consort_proto::blob::{Payload, payload};
 use consort_proto::plugin::{
     Effect, GetPluginRequest, InstallPluginRequest, InvokeOperationRequest, ListPluginActionsRequest,
     ListPluginsRequest, Operation, Permissions, Plugin, PluginState, ReloadPluginRequest, UninstallPluginRequest,
     invoke_operation_response,
 };
-use consort_plugins::conformance::{self, Check, Verdict};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
@@ -79,6 +79,9 @@ pub(crate) enum PluginAction {
     Test {
         /// Its folder.
         folder: PathBuf,
+        /// Do not hold it to what its manifest wants.
+        #[arg(long)]
+        no_sandbox: bool,
     },
 }
 
@@ -95,7 +98,7 @@ impl Plugins {
     /// Runs what needs no server.
     pub(crate) async fn run_local(self) -> Result<()> {
         match self.action {
-            Some(PluginAction::Test { folder }) => test(&folder).await,
+            Some(PluginAction::Test { folder, no_sandbox }) => test(&folder, no_sandbox).await,
             _ => unreachable!("asked before"),
         }
     }
@@ -160,7 +163,8 @@ impl Plugins {
 }
 
 /// Tries a plugin and prints each check as it ends.
-async fn test(folder: &Path) -> Result<()> {
+async fn test(folder: &Path, no_sandbox: bool) -> Result<()> {
+    let sandboxes = if no_sandbox { None } else { Some(crate::plugins::sandboxes()?) };
     let mut tell = |check: &Check| {
         let millis = check.took.as_millis();
         match &check.verdict {
@@ -169,7 +173,9 @@ async fn test(folder: &Path) -> Result<()> {
             Verdict::Skipped(why) => println!("skipped  {} ({why})", check.name),
         }
     };
-    let checks = conformance::test(folder, &mut tell).await.map_err(|error| Failure::failed(error.message))?;
+    let checks = conformance::test(folder, sandboxes.as_ref(), &mut tell)
+        .await
+        .map_err(|error| Failure::failed(error.message))?;
     let count = |passed: fn(&Verdict) -> bool| checks.iter().filter(|check| passed(&check.verdict)).count();
     let failed = count(|verdict| matches!(verdict, Verdict::Failed(_)));
     let skipped = count(|verdict| matches!(verdict, Verdict::Skipped(_)));
@@ -219,6 +225,9 @@ fn show(plugin: &Plugin) -> String {
         plugin.description,
         plugin.source
     );
+    if !plugin.sandbox.is_empty() {
+        said += &format!("held by {}\n", plugin.sandbox.join(", "));
+    }
     if !plugin.state_reason.is_empty() {
         said += &format!("\n{}\n", plugin.state_reason);
     }

@@ -101,7 +101,10 @@ async def test_failures_reach_the_caller_with_their_details() -> None:
         assert caught.value.message.startswith("ValueError: code: 'NO_SUCH_CODE'")
         with pytest.raises(RpcError) as caught:
             await plugin.invoke("nothing")
-        assert caught.value.code is grpc.StatusCode.UNIMPLEMENTED
+        assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.NOT_FOUND, "NO_OPERATION")
+        with pytest.raises(RpcError) as caught:
+            await plugin.invoke("crash", {"\0 é": 1, "x" * 10_000: "y" * 100_000})
+        assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
         with pytest.raises(RpcError) as caught:
             await plugin.invoke("echo", {"text": "x"}, dry_run=True)
         assert caught.value.reason == "NO_DRY_RUN"
@@ -131,6 +134,12 @@ async def test_a_large_result_takes_little_memory() -> None:
             media_type = message.result.media_type or media_type
         assert (size, media_type) == (256 * 1024 * 1024, "application/octet-stream")
         assert peak_of(plugin.process.pid) < 160 * 1024 * 1024
+
+
+async def test_an_empty_stream_is_one() -> None:
+    async with PluginProcess(CONFORMANCE) as plugin:
+        outcome = await plugin.invoke("large", {"mib": 0})
+        assert (outcome.chunks, outcome.data, outcome.media_type) == (1, b"", "application/octet-stream")
 
 
 async def test_a_reader_that_stops_stops_the_plugin() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import re
 import signal
@@ -12,8 +13,11 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import struct_pb2
 
 from consort import RpcError
+from consort._gen.blob.v1.payload_pb2 import BlobRef, Payload
+from consort._gen.plugin.v1 import plugin_service_pb2 as pb
 from consort.plugin.testing import PluginProcess
 
 CONFORMANCE = Path(__file__).parent / "conformance_plugin"
@@ -259,6 +263,35 @@ def blob(call: Call, sha256: str) -> int:
             await plugin.invoke("gather", {"secret": "other"})
         assert caught.value.code is grpc.StatusCode.PERMISSION_DENIED
         assert 'secrets = ["other"]' in caught.value.message
+
+
+async def test_input_comes_in_every_form(tmp_path: Path) -> None:
+    code = "@plugin.operation()\ndef size(text: str, n: int = 0) -> list[int]:\n    return [len(text), n]"
+    text = json.dumps({"text": "x" * 2_000_000}).encode()
+    digest = hashlib.sha256(text).hexdigest()
+    value = struct_pb2.Value()
+    value.struct_value.update({"text": "abc", "n": 7})
+    blob = BlobRef(sha256=digest, size_bytes=len(text), media_type="application/json")
+    lost = BlobRef(sha256="0" * 64, size_bytes=1)
+    async with PluginProcess(folder(tmp_path, code)) as plugin:
+        plugin.mesh.blobs = {digest: text}
+
+        async def sized(given: Payload) -> Any:
+            call = plugin._stub.Invoke(pb.InvokeRequest(operation="size", input=given), timeout=10)
+            return json.loads([message async for message in call][-1].result.output.json)
+
+        assert await sized(Payload(value=value)) == [3, 7]
+        assert await sized(Payload(blob=blob)) == [2_000_000, 0]
+        for bad, code in ((Payload(json="{"), "INVALID_ARGUMENT"), (Payload(json="[1]"), "INVALID_ARGUMENT")):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await sized(bad)
+            assert caught.value.code().name == code
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await sized(Payload(blob=lost))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await sized(Payload(json="[" * 100_000))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_started_by_hand_it_says_so() -> None:

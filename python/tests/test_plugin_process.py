@@ -208,6 +208,49 @@ async def test_it_ends_with_its_mesh_though_its_loop_is_blocked(tmp_path: Path) 
         call.cancel()
 
 
+async def test_functions_that_do_not_stop_are_told_of(tmp_path: Path) -> None:
+    code = """
+import threading
+plugin = Plugin("made", version="0.1.0", threads=2)
+go_on = threading.Event()
+@plugin.operation()
+def hang(call: Call) -> None:
+    call.progress(0.0)
+    go_on.wait()
+@plugin.operation()
+def plain() -> int:
+    return 1
+@plugin.operation()
+async def free(call: Call) -> int:
+    go_on.set()
+    return 2
+"""
+    async with PluginProcess(folder(tmp_path, code)) as plugin:
+        for _ in range(2):
+            assert await plugin.health() == 1
+            call = plugin.call("hang")
+            await call.read()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call.read()
+        with pytest.raises(RpcError) as caught:
+            await plugin.invoke("plain", timeout=5)
+        assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "PLUGIN_STUCK")
+        assert await plugin.health() == 2
+        assert (await plugin.invoke("free")).output == 2
+        assert await until_serving(plugin) == 1
+        assert (await plugin.invoke("plain")).output == 1
+
+
+async def until_serving(plugin: PluginProcess) -> int:
+    """Its health, once it is well again, or after 2 s."""
+    for _ in range(200):
+        if await plugin.health() == 1:
+            break
+        await asyncio.sleep(0.01)
+    return await plugin.health()
+
+
 async def test_what_is_printed_is_logged_and_never_in_the_way(tmp_path: Path) -> None:
     code = """
 import subprocess, sys, os

@@ -59,6 +59,15 @@ def watching(plugin: PluginProcess) -> Any:
     return watch(b"", timeout=10.0)
 
 
+async def health_until(plugin: PluginProcess, wanted: int) -> int:
+    """Its health, once it is as wanted, or after 2 s."""
+    for _ in range(200):
+        if await plugin.health() == wanted:
+            break
+        await asyncio.sleep(0.01)
+    return await plugin.health()
+
+
 async def logged(plugin: PluginProcess, words: str) -> str:
     """The line with these words, as soon as there is one."""
     while True:
@@ -233,22 +242,13 @@ async def free(call: Call) -> int:
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call.read()
+        assert await health_until(plugin, 2) == 2
         with pytest.raises(RpcError) as caught:
             await plugin.invoke("plain", timeout=5)
         assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "PLUGIN_STUCK")
-        assert await plugin.health() == 2
         assert (await plugin.invoke("free")).output == 2
-        assert await until_serving(plugin) == 1
+        assert await health_until(plugin, 1) == 1
         assert (await plugin.invoke("plain")).output == 1
-
-
-async def until_serving(plugin: PluginProcess) -> int:
-    """Its health, once it is well again, or after 2 s."""
-    for _ in range(200):
-        if await plugin.health() == 1:
-            break
-        await asyncio.sleep(0.01)
-    return await plugin.health()
 
 
 async def test_what_is_printed_is_logged_and_never_in_the_way(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import re
 import signal
@@ -12,8 +13,11 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import struct_pb2
 
 from consort import RpcError
+from consort._gen.blob.v1.payload_pb2 import BlobRef, Payload
+from consort._gen.plugin.v1 import plugin_service_pb2 as pb
 from consort.plugin.testing import PluginProcess
 
 CONFORMANCE = Path(__file__).parent / "conformance_plugin"
@@ -53,6 +57,15 @@ def watching(plugin: PluginProcess) -> Any:
     """A watch of its health."""
     watch: Any = plugin._channel.unary_stream("/grpc.health.v1.Health/Watch", None, None)
     return watch(b"", timeout=10.0)
+
+
+async def health_until(plugin: PluginProcess, wanted: int) -> int:
+    """Its health, once it is as wanted, or after 2 s."""
+    for _ in range(200):
+        if await plugin.health() == wanted:
+            break
+        await asyncio.sleep(0.01)
+    return await plugin.health()
 
 
 async def logged(plugin: PluginProcess, words: str) -> str:
@@ -101,7 +114,10 @@ async def test_failures_reach_the_caller_with_their_details() -> None:
         assert caught.value.message.startswith("ValueError: code: 'NO_SUCH_CODE'")
         with pytest.raises(RpcError) as caught:
             await plugin.invoke("nothing")
-        assert caught.value.code is grpc.StatusCode.NOT_FOUND
+        assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.NOT_FOUND, "NO_OPERATION")
+        with pytest.raises(RpcError) as caught:
+            await plugin.invoke("crash", {"\0 é": 1, "x" * 10_000: "y" * 100_000})
+        assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
         with pytest.raises(RpcError) as caught:
             await plugin.invoke("echo", {"text": "x"}, dry_run=True)
         assert caught.value.reason == "NO_DRY_RUN"
@@ -131,6 +147,12 @@ async def test_a_large_result_takes_little_memory() -> None:
             media_type = message.result.media_type or media_type
         assert (size, media_type) == (256 * 1024 * 1024, "application/octet-stream")
         assert peak_of(plugin.process.pid) < 160 * 1024 * 1024
+
+
+async def test_an_empty_stream_is_one() -> None:
+    async with PluginProcess(CONFORMANCE) as plugin:
+        outcome = await plugin.invoke("large", {"mib": 0})
+        assert (outcome.chunks, outcome.data, outcome.media_type) == (1, b"", "application/octet-stream")
 
 
 async def test_a_reader_that_stops_stops_the_plugin() -> None:
@@ -195,6 +217,40 @@ async def test_it_ends_with_its_mesh_though_its_loop_is_blocked(tmp_path: Path) 
         call.cancel()
 
 
+async def test_functions_that_do_not_stop_are_told_of(tmp_path: Path) -> None:
+    code = """
+import threading
+plugin = Plugin("made", version="0.1.0", threads=2)
+go_on = threading.Event()
+@plugin.operation()
+def hang(call: Call) -> None:
+    call.progress(0.0)
+    go_on.wait()
+@plugin.operation()
+def plain() -> int:
+    return 1
+@plugin.operation()
+async def free(call: Call) -> int:
+    go_on.set()
+    return 2
+"""
+    async with PluginProcess(folder(tmp_path, code)) as plugin:
+        for _ in range(2):
+            assert await plugin.health() == 1
+            call = plugin.call("hang")
+            await call.read()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call.read()
+        assert await health_until(plugin, 2) == 2
+        with pytest.raises(RpcError) as caught:
+            await plugin.invoke("plain", timeout=5)
+        assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "PLUGIN_STUCK")
+        assert (await plugin.invoke("free")).output == 2
+        assert await health_until(plugin, 1) == 1
+        assert (await plugin.invoke("plain")).output == 1
+
+
 async def test_what_is_printed_is_logged_and_never_in_the_way(tmp_path: Path) -> None:
     code = """
 import subprocess, sys, os
@@ -250,6 +306,35 @@ def blob(call: Call, sha256: str) -> int:
             await plugin.invoke("gather", {"secret": "other"})
         assert caught.value.code is grpc.StatusCode.PERMISSION_DENIED
         assert 'secrets = ["other"]' in caught.value.message
+
+
+async def test_input_comes_in_every_form(tmp_path: Path) -> None:
+    code = "@plugin.operation()\ndef size(text: str, n: int = 0) -> list[int]:\n    return [len(text), n]"
+    text = json.dumps({"text": "x" * 2_000_000}).encode()
+    digest = hashlib.sha256(text).hexdigest()
+    value = struct_pb2.Value()
+    value.struct_value.update({"text": "abc", "n": 7})
+    blob = BlobRef(sha256=digest, size_bytes=len(text), media_type="application/json")
+    lost = BlobRef(sha256="0" * 64, size_bytes=1)
+    async with PluginProcess(folder(tmp_path, code)) as plugin:
+        plugin.mesh.blobs = {digest: text}
+
+        async def sized(given: Payload) -> Any:
+            call = plugin._stub.Invoke(pb.InvokeRequest(operation="size", input=given), timeout=10)
+            return json.loads([message async for message in call][-1].result.output.json)
+
+        assert await sized(Payload(value=value)) == [3, 7]
+        assert await sized(Payload(blob=blob)) == [2_000_000, 0]
+        for bad, code in ((Payload(json="{"), "INVALID_ARGUMENT"), (Payload(json="[1]"), "INVALID_ARGUMENT")):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await sized(bad)
+            assert caught.value.code().name == code
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await sized(Payload(blob=lost))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await sized(Payload(json="[" * 100_000))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_started_by_hand_it_says_so() -> None:

@@ -25,7 +25,8 @@ _FAREWELL = 1.0
 class Desk:
     """Does calls, at most `calls` at once, plain functions in at most `threads` threads.
 
-    Threads cannot be stopped: `busy_threads` counts those in functions, whether anybody still waits for them or not.
+    Threads cannot be stopped: `busy_threads` counts those in functions, `lost_threads` those of them for which nobody
+    waits any more. When all are lost, plain functions are refused, and health is NOT_SERVING.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Desk:
         host: Host,
     ) -> None:
         self.busy_threads = 0
+        self.lost_threads = 0
         self.draining = False
         self.host = host
         self.permissions = pb.Permissions()
@@ -51,6 +53,7 @@ class Desk:
         self._on_configure = on_configure
         self._configured = False
         self._calls = calls
+        self._most_threads = threads
         self._works: set[Work] = set()
         self._changed = asyncio.Event()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"plugin-{name}")
@@ -82,12 +85,22 @@ class Desk:
         operation = self._operations.get(request.operation)
         if operation is None:
             known = ", ".join(self._operations)
+<<<<<<< HEAD
             raise PluginError("NOT_FOUND", f"'{self._name}' has no operation '{request.operation}'; it has {known}")
+=======
+            problem = f"'{self._name}' has no operation '{request.operation}'; it has {known}"
+            raise PluginError("NOT_FOUND", problem, reason="NO_OPERATION")
+>>>>>>> h-py
         if self.draining:
             raise PluginError("UNAVAILABLE", f"'{self._name}' is about to end", reason="PLUGIN_DRAINING")
         if len(self._works) >= self._calls:
             problem = f"'{self._name}' does {self._calls} calls already; try again"
             raise PluginError("RESOURCE_EXHAUSTED", problem, reason="PLUGIN_BUSY")
+        if self.is_stuck and not operation.kind.startswith("async"):
+            problem = (
+                f"'{self._name}' has no thread left: each is in a function that did not stop when it was cancelled"
+            )
+            raise PluginError("RESOURCE_EXHAUSTED", problem, reason="PLUGIN_STUCK")
         if request.dry_run and not operation.dry_run:
             problem = f"'{operation.name}' cannot say what it would do"
             raise PluginError("FAILED_PRECONDITION", problem, reason="NO_DRY_RUN")
@@ -97,6 +110,11 @@ class Desk:
         self._works.add(work)
         work.task.add_done_callback(functools.partial(self._ended, work))
         return work
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether every thread is in a function that did not stop when it was cancelled."""
+        return self.lost_threads >= self._most_threads
 
     async def drain(self, grace: float) -> int:
         """Takes nothing new, and returns when nothing is in work: how many calls had to be cancelled for it."""
@@ -110,9 +128,13 @@ class Desk:
 
     async def in_thread(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Calls a plain function in a thread, with this task's context variables."""
-        call = functools.partial(function, *arguments, **named)
-        run = functools.partial(contextvars.copy_context().run, self._counted, call)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        run = _Run(self, functools.partial(function, *arguments, **named))
+        inside = functools.partial(contextvars.copy_context().run, run)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, inside)
+        except asyncio.CancelledError:
+            run.lose()
+            raise
 
     def close(self) -> None:
         """Ends the threads that have nothing to do."""
@@ -138,13 +160,34 @@ class Desk:
         self._works.discard(work)
         self._changed.set()
 
-    def _counted(self, call: Callable[[], Any]) -> Any:
-        with self._counting:
-            self.busy_threads += 1
+
+class _Run:
+    """A plain function in a thread, counted while it runs, and as lost when nobody waits for it."""
+
+    def __init__(self, desk: Desk, call: Callable[[], Any]) -> None:
+        self._desk = desk
+        self._call = call
+        self._runs = False
+        self._lost = False
+
+    def lose(self) -> None:
+        """Nobody waits for it any more."""
+        with self._desk._counting:
+            if self._runs and not self._lost:
+                self._lost = True
+                self._desk.lost_threads += 1
+
+    def __call__(self) -> Any:
+        desk = self._desk
+        with desk._counting:
+            self._runs = True
+            desk.busy_threads += 1
         try:
-            return call()
+            return self._call()
         except StopIteration as error:
             raise RuntimeError("the function raised StopIteration") from error  # A future cannot carry it.
         finally:
-            with self._counting:
-                self.busy_threads -= 1
+            with desk._counting:
+                self._runs = False
+                desk.busy_threads -= 1
+                desk.lost_threads -= self._lost

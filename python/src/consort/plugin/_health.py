@@ -4,7 +4,7 @@ Its two messages have one field each, so they are read and written here, and no 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -16,9 +16,10 @@ _WATCHERS = 16
 
 
 class Health:
-    """Says SERVING until `leave`."""
+    """Says SERVING until `leave`, but for as long as the process is stuck."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_stuck: Callable[[], bool]) -> None:
+        self._is_stuck = is_stuck
         self._left = asyncio.Event()
         self._watchers = 0
 
@@ -54,7 +55,7 @@ class Health:
             self._watchers -= 1
 
     def _status(self) -> bytes:
-        return _NOT_SERVING if self._left.is_set() else _SERVING
+        return _NOT_SERVING if self._left.is_set() or self._is_stuck() else _SERVING
 
 
 def _service_in(request: bytes) -> bytes:

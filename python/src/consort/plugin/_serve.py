@@ -90,7 +90,8 @@ async def _serve(around: Surroundings, hello: pb.HelloResponse, make_desk: Calla
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
     host = RemoteHost(around.host_socket, around.token) if around.host_socket else Host()
-    desk, health = make_desk(host), Health()
+    desk = make_desk(host)
+    health = Health(lambda: desk.is_stuck)
     desk.data = Path(around.data) if around.data else None
     server = grpc.aio.server(options=_OPTIONS)
     add_PluginServiceServicer_to_server(Service(hello, desk, health), server)

@@ -63,6 +63,7 @@ class Work:
         self._waiting: deque[pb.InvokeResponse] = deque()
         self._lock = threading.Lock()
         self._forgotten = 0
+        self._sent = 0
         self._changed = asyncio.Event()
         self._room = asyncio.Semaphore(_CHUNKS_WAITING)
         self.task = asyncio.create_task(self._perform())
@@ -99,10 +100,10 @@ class Work:
             output = await self._office.in_thread(function, **arguments)
         else:
             await self._stream(function(**arguments), is_async=kind == "async generator")
-            return self._result(None, self.call.media_type)
+            return await self._streamed()
         if isinstance(output, bytes | bytearray | memoryview):
             await self._send(memoryview(output))
-            return self._result(None, self.call.media_type)
+            return await self._streamed()
         try:
             text = encode(output)
         except (TypeError, ValueError, RecursionError) as error:
@@ -137,11 +138,21 @@ class Work:
             elif not generator.gi_running:
                 generator.close()
 
+    async def _streamed(self) -> pb.Result:
+        """The result of a stream; one without bytes has an empty chunk, so that it is a stream all the same."""
+        if not self._sent:
+            await self._send_one(b"")
+        return self._result(None, self.call.media_type)
+
     async def _send(self, data: memoryview) -> None:
         for start in range(0, len(data), CHUNK):
-            await self._room.acquire()
-            self._waiting.append(pb.InvokeResponse(chunk=bytes(data[start : start + CHUNK])))
-            self._changed.set()
+            await self._send_one(bytes(data[start : start + CHUNK]))
+
+    async def _send_one(self, data: bytes) -> None:
+        await self._room.acquire()
+        self._sent += 1
+        self._waiting.append(pb.InvokeResponse(chunk=data))
+        self._changed.set()
 
     def _result(self, output: Payload | None, media_type: str) -> pb.Result:
         return pb.Result(output=output, media_type=media_type, would=self.call.plans, actions=self.call.actions)

@@ -121,7 +121,12 @@ class RemoteHost(Host):
 
     async def fetch(self, payload: Payload) -> Any:
         """The value of an input that came as a blob."""
-        return await _HostBlobs(self).value(payload)
+        try:
+            return await _HostBlobs(self).value(payload)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error) from None
+        except ValueError as error:
+            raise PluginError("INVALID_ARGUMENT", f"the input's blob: {error}", field="input") from None
 
     async def close(self) -> None:
         """Hangs up."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -45,12 +46,14 @@ class Manifest:
     version: str
     command: list[str]
     permissions: Mapping[str, list[str]]
+    limits: Mapping[str, int]
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Reads the manifest of a folder."""
         found = tomllib.loads((folder / "consort-plugin.toml").read_text(encoding="utf-8"))
-        return cls(folder, found["id"], found["version"], found["command"], found.get("permissions", {}))
+        permissions, limits = found.get("permissions", {}), found.get("limits", {})
+        return cls(folder, found["id"], found["version"], found["command"], permissions, limits)
 
     def argv(self) -> list[str]:
         """The command. `python` is the folder's own, if it has one, or the one of the tests."""
@@ -76,7 +79,7 @@ class Manifest:
 
 
 class PluginProcess:
-    """A plugin in any language, started from its folder as the mesh starts it, without the sandbox.
+    """A plugin in any language, started from its folder as the mesh starts it, with its limit of memory and no sandbox.
 
     `async with PluginProcess(folder, config=..., secrets=...) as plugin: await plugin.invoke("name", {...})`. It has
     said hello, is healthy and configured when the block begins, and is drained and ended when it is left. `hello` is
@@ -215,6 +218,8 @@ class PluginProcess:
             stderr=PIPE,
             start_new_session=True,
         )
+        if memory := self.manifest.limits.get("memory_mib"):
+            resource.prlimit(self.process.pid, resource.RLIMIT_AS, (memory << 20, memory << 20))
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self._readers.append(asyncio.create_task(self._log(self.process.stderr)))

@@ -85,12 +85,8 @@ class Desk:
         operation = self._operations.get(request.operation)
         if operation is None:
             known = ", ".join(self._operations)
-<<<<<<< HEAD
-            raise PluginError("NOT_FOUND", f"'{self._name}' has no operation '{request.operation}'; it has {known}")
-=======
             problem = f"'{self._name}' has no operation '{request.operation}'; it has {known}"
             raise PluginError("NOT_FOUND", problem, reason="NO_OPERATION")
->>>>>>> h-py
         if self.draining:
             raise PluginError("UNAVAILABLE", f"'{self._name}' is about to end", reason="PLUGIN_DRAINING")
         if len(self._works) >= self._calls:

@@ -5,7 +5,7 @@ use consort_core::plugin::{InvokeNews, OperationName};
 use consort_core::run::{Clarified, Question};
 use consort_core::{Data, Error, Json, Kind};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::operations::OperationAsked;
 use super::worker::Told;
@@ -59,7 +59,8 @@ impl Engine {
         if unknown > 0 {
             match decided(answers.last().copied()) {
                 Decided::Again => asked.again = true,
-                Decided::Done(output) => return Ok(Operated::Done(Done::Output(output))),
+                // What it yielded is lost.
+                Decided::Done => return Ok(Operated::Done(Done::Output(Data::of(&Value::Null)))),
                 Decided::Fail => {
                     let said =
                         format!("somebody said that `{call}` shall fail, because nobody knows whether it was done");
@@ -94,7 +95,7 @@ impl Engine {
 
 enum Decided {
     Again,
-    Done(Data),
+    Done,
     Fail,
 }
 
@@ -103,13 +104,7 @@ fn decided(answer: Option<&Clarified>) -> Decided {
     let Some(answer) = answer else { return Decided::Fail };
     match answer.option.as_str() {
         DO_AGAIN => Decided::Again,
-        WAS_DONE => {
-            let form = answer.form.as_ref().and_then(|form| match form {
-                Data::Inline(json) => Some(json.value()["output"].clone()),
-                Data::Blob(_) => None,
-            });
-            Decided::Done(Data::of(&form.unwrap_or_default()))
-        }
+        WAS_DONE => Decided::Done,
         _ => Decided::Fail,
     }
 }
@@ -117,12 +112,9 @@ fn decided(answer: Option<&Clarified>) -> Decided {
 fn question(title: String, why: &str) -> Question {
     Question {
         title,
-        description: format!("{why}. Look at the world before you answer."),
+        description: format!("{why}. Look at the world before you answer. If it was done, the step yields null."),
         options: [DO_AGAIN, WAS_DONE, FAIL].map(str::to_owned).to_vec(),
-        form: Some(Json::of(&json!({
-            "type": "object",
-            "properties": {"output": {"description": "If it was done: what the step shall yield."}},
-        }))),
+        form: None,
         deadline: None,
         default: None,
     }

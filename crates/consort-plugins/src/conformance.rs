@@ -118,24 +118,12 @@ pub async fn test(
         Err(_) => Examples::default(),
     };
     let scratch = std::env::temp_dir().join(format!("consort-test-{:016x}", rand::random::<u64>()));
-    let (path, data) = (manifest.program(&folder)?, scratch.join("data"));
-    let wanted = manifest.wanted(&folder, &data);
-    std::fs::create_dir_all(&data).map_err(|error| Error::internal(error.to_string()))?;
-    let held = match sandboxes {
-        Some(sandboxes) => hold(sandboxes, SandboxMode::Required, &folder, &path, &wanted, &manifest.limits).await?,
-        None => None,
-    };
-    let program = Program {
-        id: manifest.id.as_str().into(),
-        path,
-        arguments: manifest.command[1..].to_vec(),
-        data,
-        environment: crate::supervise::environment(&wanted),
-        host: None,
-        hold: held,
-        patience: manifest.limits.start(),
-        folder,
-    };
+    let mut program = Program::without_mesh(&manifest, &folder, scratch.join("data"), manifest.limits.start())?;
+    if let Some(sandboxes) = sandboxes {
+        let wanted = manifest.wanted(&folder, &program.data);
+        let mode = SandboxMode::Required;
+        program.hold = hold(sandboxes, mode, &folder, &program.path, &wanted, &manifest.limits).await?;
+    }
     let mut bench = Bench { manifest, program, examples, checks: Vec::new(), tell };
     bench.all().await;
     let checks = bench.checks;

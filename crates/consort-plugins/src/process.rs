@@ -18,6 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::hold::Hold;
 use crate::logs::{Lines, Logs};
+use crate::manifest::Manifest;
 
 /// What the environment says to a plugin that was started by the mesh. It is no secret: it tells a person what to do who starts one by hand.
 pub const COOKIE: &str = "consort-plugin-host";
@@ -48,6 +49,30 @@ pub struct Program {
     pub hold: Option<Hold>,
     /// Time to the handshake.
     pub patience: Duration,
+}
+
+impl Program {
+    /// The program of a folder, held by nothing and without a mesh to ask: for tests and measurements.
+    pub fn without_mesh(
+        manifest: &Manifest,
+        folder: &Path,
+        data: PathBuf,
+        patience: Duration,
+    ) -> Result<Program, Error> {
+        let wanted = manifest.wanted(folder, &data);
+        fs::create_dir_all(&data).map_err(|error| Error::internal(error.to_string()))?;
+        Ok(Program {
+            id: manifest.id.as_str().into(),
+            path: manifest.program(folder)?,
+            arguments: manifest.command[1..].to_vec(),
+            environment: crate::supervise::environment(&wanted),
+            folder: folder.to_owned(),
+            data,
+            host: None,
+            hold: None,
+            patience,
+        })
+    }
 }
 
 /// A process that has shaken hands.

@@ -359,6 +359,7 @@ mod tests {
             "consort decisions --project shop",
             "consort demo --crash --answer publish --csv f.csv --out o",
             "consort bench engine --steps 10 --concurrency 64 --seconds 5 --worker python -o json",
+            "consort bench plugins ./p --operation ping --concurrency 1 -o json",
             "consort doctor",
             "consort doctor --data d --repair",
             "consort serve --prune-older-than 30d --prune-keep-last 100 --prune-keep-failed --prune-others-older-than 90d",

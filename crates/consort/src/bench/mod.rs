@@ -14,6 +14,7 @@ pub(crate) mod gateway;
 pub(crate) mod inference;
 mod load;
 mod machine;
+pub(crate) mod plugins;
 mod work;
 pub(crate) mod worker;
 
@@ -34,6 +35,8 @@ pub(crate) enum What {
     Ask(ask::Ask),
     /// Calls of a provider through the server, beside the same calls made directly.
     Gateway(gateway::Gateway),
+    /// Calls of a plugin through the server, beside the same calls made directly.
+    Plugins(plugins::Plugins),
     /// Tokens a second from a local model.
     Inference(inference::Inference),
 }
@@ -45,6 +48,7 @@ impl Bench {
             What::Engine(engine) => engine.run(global).await,
             What::Ask(ask) => ask.run(global).await,
             What::Gateway(gateway) => gateway.run(global).await,
+            What::Plugins(plugins) => plugins.run(global).await,
             What::Inference(inference) => inference.run(global).await,
         }
     }

@@ -85,3 +85,17 @@ impl Events for Publisher {
         Ok(event_id.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_what_is_read() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/plugins.example.yaml");
+        let config = Config::read(&path).unwrap();
+        let manifest = consort_plugins::Manifest::read(&config.plugins["notify"].path).unwrap();
+        assert_eq!(manifest.id, "notify");
+        assert!(!config.plugins["experiments"].enabled);
+    }
+}

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use consort_core::plugin::PluginAction as Action;
 
@@ -12,6 +13,9 @@ use consort_core::plugin::PluginAction as Action;
 const KEPT: usize = 10_000;
 /// Bytes of the file; then it becomes `audit.1.jsonl` and a new one begins.
 const FILE: u64 = 64 * 1024 * 1024;
+/// Bytes and time that lines of reads may wait.
+const PENDING: usize = 64 * 1024;
+const FLUSH: Duration = Duration::from_millis(500);
 
 /// The log.
 #[derive(Debug)]
@@ -22,6 +26,9 @@ struct Log {
     at: PathBuf,
     file: Option<File>,
     size: u64,
+    /// Lines that are not written yet: what reads did can wait a moment.
+    pending: Vec<u8>,
+    flushed: Instant,
     kept: VecDeque<Action>,
     next: u64,
 }
@@ -43,23 +50,28 @@ impl Audit {
             }
         }
         let next = kept.back().map_or(1, |last| last.number + 1);
-        let mut log = Log { at, file: None, size: 0, kept, next };
+        let (pending, flushed) = (Vec::new(), Instant::now());
+        let mut log = Log { at, file: None, size: 0, pending, flushed, kept, next };
         log.append()?;
         Ok(Audit(Mutex::new(log)))
     }
 
-    /// Writes an entry. A disk that refuses is told in the server's log; the call itself is not undone.
-    pub(crate) fn write(&self, mut action: Action) {
+    /// Writes an entry: at once if something was changed, or within a second ([`Audit::flush`]). A disk that refuses is told in the
+    /// server's log; the call itself is not undone.
+    pub(crate) fn write(&self, mut action: Action, changed: bool) {
         let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         action.number = log.next;
         log.next += 1;
-        if let Err(error) = log.put(&action) {
-            tracing::error!(%error, operation = action.operation, "the audit log of plugins cannot be written");
-        }
+        log.put(&action, changed);
         if log.kept.len() == KEPT {
             log.kept.pop_front();
         }
         log.kept.push_back(action);
+    }
+
+    /// Writes what waits.
+    pub(crate) fn flush(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush();
     }
 
     /// The newest entries first, below a number if one is given; of one plugin if one is named.
@@ -81,21 +93,42 @@ impl Log {
         Ok(())
     }
 
-    fn put(&mut self, action: &Action) -> std::io::Result<()> {
-        if self.size >= FILE {
-            self.file = None;
-            fs::rename(&self.at, self.at.with_extension("1.jsonl"))?;
+    fn put(&mut self, action: &Action, changed: bool) {
+        // Strings and numbers always become JSON.
+        if serde_json::to_writer(&mut self.pending, action).is_ok() {
+            self.pending.push(b'\n');
         }
-        if self.file.is_none() {
-            self.append()?;
+        if changed || self.pending.len() >= PENDING || self.flushed.elapsed() >= FLUSH {
+            self.flush();
         }
-        let mut line = serde_json::to_vec(action)?;
-        line.push(b'\n');
-        if let Some(file) = &mut self.file {
-            file.write_all(&line)?;
-            self.size += line.len() as u64;
+    }
+
+    fn flush(&mut self) {
+        self.flushed = Instant::now();
+        if self.pending.is_empty() {
+            return;
         }
-        Ok(())
+        let mut write = || {
+            if self.size >= FILE {
+                self.file = None;
+                fs::rename(&self.at, self.at.with_extension("1.jsonl"))?;
+            }
+            if self.file.is_none() {
+                self.append()?;
+            }
+            self.file.as_mut().map_or(Ok(()), |file| file.write_all(&self.pending))
+        };
+        match write() {
+            Ok(()) => self.size += self.pending.len() as u64,
+            Err(error) => tracing::error!(%error, "the audit log of plugins cannot be written"),
+        }
+        self.pending.clear();
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 
@@ -124,14 +157,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let audit = Audit::open(folder.path()).unwrap();
         for operation in ["git.log", "files.write", "git.push"] {
-            audit.write(action(operation));
+            audit.write(action(operation), false);
         }
         drop(audit);
         // A line that a crash cut off.
         let mut file = OpenOptions::new().append(true).open(folder.path().join("audit.jsonl")).unwrap();
         file.write_all(b"{\"number\": 4, \"op\n").unwrap();
         let audit = Audit::open(folder.path()).unwrap();
-        audit.write(action("git.log"));
+        audit.write(action("git.log"), true);
         let names = |actions: Vec<Action>| actions.into_iter().map(|a| (a.number, a.operation)).collect::<Vec<_>>();
         let all = names(audit.list(None, None, 10));
         assert_eq!(all[0], (4, "git.log".to_owned()));

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use consort_core::data::{INLINE_LIMIT, Json};
 use consort_core::event::{Code, Failure};
-use consort_core::plugin::{Invocation, Invoke, InvokeNews, Outcome, PluginAction as Action};
+use consort_core::plugin::{Effect, Invocation, Invoke, InvokeNews, Outcome, PluginAction as Action};
 use consort_core::ports::{BlobStore, BlobWriter, StoreError};
 use consort_core::{BlobRef, Data, Error, Kind};
 use consort_proto::blob::{Payload, payload};
 use consort_proto::plugin as wire;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant as Deadline, timeout_at};
 use tonic::{Request, Status};
 
@@ -36,8 +36,6 @@ const LINE: usize = 8 * 1024;
 const LINES: usize = 1_000;
 /// Tries of a call that was lost with its plugin.
 const TRIES: u32 = 3;
-/// News that wait for a slow reader; then the plugin waits.
-const NEWS: usize = 64;
 
 /// What a call needs of the registry.
 #[derive(Clone)]
@@ -48,13 +46,127 @@ pub(crate) struct Caller {
     pub phase: watch::Receiver<Phase>,
 }
 
-/// A call on its way.
-pub(crate) struct Calling(mpsc::Receiver<Result<InvokeNews, Error>>);
+/// A call on its way. It is driven by whoever reads it: no task of its own stands between the caller and the plugin.
+pub(crate) struct Calling {
+    work: Work,
+    at: At,
+    tries: u32,
+    began: Instant,
+}
+
+/// Where a call is.
+enum At {
+    /// To be made.
+    Begin(Arc<Live>),
+    /// Made, and nothing came yet. A caller that stopped waiting in the middle of it and comes back finds it lost.
+    Asked,
+    /// Answered.
+    Stream(Box<Stream>),
+    /// Counted.
+    Over,
+}
+
+/// An answer that comes.
+struct Stream {
+    on: Arc<Live>,
+    messages: tonic::Streaming<wire::InvokeResponse>,
+    gathered: Gathered,
+    _room: Room,
+}
 
 #[async_trait]
 impl Invocation for Calling {
     async fn next(&mut self) -> Option<Result<InvokeNews, Error>> {
-        self.0.recv().await
+        loop {
+            let until = self.work.until;
+            let ended = match std::mem::replace(&mut self.at, At::Asked) {
+                At::Over => {
+                    self.at = At::Over;
+                    return None;
+                }
+                At::Asked => Ended::Lost("the caller left it in the middle".to_owned()),
+                At::Begin(on) => match timeout_at(until, self.work.ask(on, self.began)).await {
+                    Ok(Ok(stream)) => {
+                        self.at = At::Stream(stream);
+                        continue;
+                    }
+                    Ok(Err(ended)) => ended,
+                    Err(_) => Ended::Late,
+                },
+                At::Stream(mut stream) => match timeout_at(until, self.work.read(&mut stream, self.began)).await {
+                    Ok(Read::News(news)) => {
+                        self.at = At::Stream(stream);
+                        return Some(Ok(news));
+                    }
+                    Ok(Read::Part) => {
+                        self.at = At::Stream(stream);
+                        continue;
+                    }
+                    Ok(Read::Ended(ended)) => ended,
+                    Err(_) => Ended::Late,
+                },
+            };
+            self.tries += 1;
+            let repeats = self.work.contract.operation.effect.repeats();
+            let ended = match ended {
+                Ended::Lost(why) if repeats && self.tries < TRIES => {
+                    let operation = &self.work.call.operation;
+                    tracing::warn!(%operation, tries = self.tries, "called again: {why}");
+                    // Until its end is known.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    match live(&mut self.work.caller.phase, &operation.plugin, until).await {
+                        Ok(next) => {
+                            self.at = At::Begin(next);
+                            continue;
+                        }
+                        Err(error) => Ended::Failed(error),
+                    }
+                }
+                ended => ended,
+            };
+            return Some(self.end(ended));
+        }
+    }
+}
+
+impl Drop for Calling {
+    fn drop(&mut self) {
+        if !matches!(self.at, At::Over) {
+            // What nobody waits for is cancelled; that it was begun stands in the audit log.
+            let _ = self.end(Ended::Unwanted);
+        }
+    }
+}
+
+impl Calling {
+    /// The last word, counted.
+    fn end(&mut self, ended: Ended) -> Result<InvokeNews, Error> {
+        self.at = At::Over;
+        let work = &self.work;
+        work.caller.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let operation = &work.call.operation;
+        let unknown = |why: &str| {
+            let said = format!("{why}; `{operation}` is a write, and nobody knows whether it was done");
+            Error::new(Kind::Aborted, "OUTCOME_UNKNOWN", said)
+        };
+        let repeats = work.contract.operation.effect.repeats();
+        let last = match ended {
+            Ended::Done(outcome) => Ok(InvokeNews::Done(*outcome)),
+            Ended::Lost(why) if repeats => {
+                let said = format!("`{operation}` was lost {} times: {why}", self.tries);
+                Err(Error::unavailable(said, Duration::from_secs(1)))
+            }
+            Ended::Lost(why) => Err(unknown(&why)),
+            Ended::Late if repeats => {
+                let said = format!("`{operation}` did not end in time");
+                Err(Error::new(Kind::DeadlineExceeded, "DEADLINE_EXCEEDED", said))
+            }
+            Ended::Late => Err(unknown("the time is up")),
+            Ended::Unwanted => Err(unknown("the caller left")),
+            Ended::Failed(error) => Err(error),
+        };
+        work.count(&last, self.began.elapsed());
+        last
     }
 }
 
@@ -125,10 +237,9 @@ pub(crate) async fn begin(mut caller: Caller, call: Invoke) -> Result<Calling, E
     let value: Value = serde_json::from_str(&text).map_err(|error| Error::bad_field("input", error.to_string()))?;
     contract.check_input(&value)?;
     let until = Deadline::now() + call.timeout.unwrap_or(contract.operation.timeout);
-    let (news, receiver) = mpsc::channel(NEWS);
-    let work = Work { caller, call, contract, text, until, news };
-    tokio::spawn(work.run(live));
-    Ok(Calling(receiver))
+    caller.stats.in_flight.fetch_add(1, Ordering::Relaxed);
+    let work = Work { caller, call, contract, text, until };
+    Ok(Calling { work, at: At::Begin(live), tries: 0, began: Instant::now() })
 }
 
 async fn text_of(blobs: &dyn BlobStore, input: &Data) -> Result<String, Error> {
@@ -171,60 +282,19 @@ struct Work {
     contract: Arc<Contract>,
     text: String,
     until: Deadline,
-    news: mpsc::Sender<Result<InvokeNews, Error>>,
+}
+
+/// What a message means.
+enum Read {
+    /// Something to tell.
+    News(InvokeNews),
+    /// A part of the result.
+    Part,
+    /// The end.
+    Ended(Ended),
 }
 
 impl Work {
-    async fn run(mut self, mut on: Arc<Live>) {
-        let began = Instant::now();
-        self.caller.stats.in_flight.fetch_add(1, Ordering::Relaxed);
-        let mut tries = 0;
-        let ended = loop {
-            tries += 1;
-            let ended = match room(&on, &self.call, self.until).await {
-                Ok(_room) => self.attempt(&on, began).await,
-                Err(error) => Ended::Failed(error),
-            };
-            match ended {
-                Ended::Lost(why) if self.contract.operation.effect.repeats() && tries < TRIES => {
-                    tracing::warn!(operation = %self.call.operation, tries, "called again: {why}");
-                    // Until its end is known.
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    match live(&mut self.caller.phase, &self.call.operation.plugin, self.until).await {
-                        Ok(next) => on = next,
-                        Err(error) => break Ended::Failed(error),
-                    }
-                }
-                ended => break ended,
-            }
-        };
-        self.caller.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let took = began.elapsed();
-        let operation = &self.call.operation;
-        let unknown = |why: &str| {
-            let said = format!("{why}; `{operation}` is a write, and nobody knows whether it was done");
-            Error::new(Kind::Aborted, "OUTCOME_UNKNOWN", said)
-        };
-        let repeats = self.contract.operation.effect.repeats();
-        let last = match ended {
-            Ended::Done(outcome) => Ok(InvokeNews::Done(*outcome)),
-            Ended::Lost(why) if repeats => {
-                Err(Error::unavailable(format!("`{operation}` was lost {tries} times: {why}"), Duration::from_secs(1)))
-            }
-            Ended::Lost(why) => Err(unknown(&why)),
-            Ended::Late if repeats => Err(Error::new(
-                Kind::DeadlineExceeded,
-                "DEADLINE_EXCEEDED",
-                format!("`{operation}` did not end in time"),
-            )),
-            Ended::Late => Err(unknown("the time is up")),
-            Ended::Unwanted => Err(unknown("the caller left")),
-            Ended::Failed(error) => Err(error),
-        };
-        self.count(&last, took);
-        let _ = self.news.send(last).await;
-    }
-
     fn count(&self, last: &Result<InvokeNews, Error>, took: Duration) {
         let (code, actions) = match last {
             Ok(InvokeNews::Done(outcome)) => {
@@ -236,7 +306,7 @@ impl Work {
         };
         self.caller.stats.count(took, code != 0);
         let origin = &self.call.origin;
-        self.caller.audit.write(Action {
+        let action = Action {
             number: 0,
             time: jiff::Timestamp::now().as_millisecond(),
             operation: self.call.operation.to_string(),
@@ -248,10 +318,14 @@ impl Work {
             took_ms: took.as_millis() as u64,
             actions,
             dry_run: self.call.dry_run,
-        });
+        };
+        let changed = self.contract.operation.effect != Effect::Read && !self.call.dry_run;
+        self.caller.audit.write(action, changed);
     }
 
-    async fn attempt(&self, on: &Live, began: Instant) -> Ended {
+    /// Makes the call.
+    async fn ask(&self, on: Arc<Live>, began: Instant) -> Result<Box<Stream>, Ended> {
+        let room = room(&on, &self.call, self.until).await.map_err(Ended::Failed)?;
         let origin = &self.call.origin;
         let namespace = format!("namespaces/{}", origin.namespace);
         let step = origin.step.as_ref().map(|(run, step)| format!("{namespace}/runs/{run}/steps/{step}"));
@@ -268,51 +342,44 @@ impl Work {
             }),
         });
         request.set_timeout(self.until.saturating_duration_since(Deadline::now()));
-        let mut client = on.client.clone();
-        let whole = async {
-            let stream = client.invoke(request).await;
-            let mut stream = match stream {
-                Ok(response) => response.into_inner(),
-                Err(status) => return self.failed(on, &status, began).await,
-            };
-            let mut gathered = Gathered::default();
-            loop {
-                let kind = match stream.message().await {
-                    Ok(Some(message)) => message.kind,
-                    Ok(None) => return Ended::Lost("its answer ended without a result".to_owned()),
-                    Err(status) => return self.failed(on, &status, began).await,
-                };
-                match kind {
-                    Some(wire::invoke_response::Kind::Progress(wire::Progress { fraction, message })) => {
-                        let fraction = if fraction.is_nan() { -1.0 } else { fraction.clamp(-1.0, 1.0) };
-                        self.tell(InvokeNews::Progress(fraction, cut(message))).await;
-                    }
-                    Some(wire::invoke_response::Kind::Log(wire::Log { level, message, .. })) => {
-                        let known = ["debug", "info", "warn", "error"].contains(&level.as_str());
-                        let level = if known { level } else { "info".to_owned() };
-                        self.tell(InvokeNews::Log(level, cut(message))).await;
-                    }
-                    Some(wire::invoke_response::Kind::Chunk(bytes)) => {
-                        if let Err(ended) = gathered.take(&*self.caller.blobs, &bytes).await {
-                            return ended;
-                        }
-                    }
-                    Some(wire::invoke_response::Kind::Result(result)) => {
-                        return self.finish(on, gathered, result, began).await;
-                    }
-                    None => {}
-                }
+        match on.client.clone().invoke(request).await {
+            Ok(response) => {
+                let messages = response.into_inner();
+                Ok(Box::new(Stream { on, messages, gathered: Gathered::default(), _room: room }))
             }
-        };
-        tokio::select! {
-            ended = whole => ended,
-            () = self.news.closed() => Ended::Unwanted,
-            () = tokio::time::sleep_until(self.until) => Ended::Late,
+            Err(status) => Err(self.failed(&on, &status, began).await),
         }
     }
 
-    async fn tell(&self, news: InvokeNews) {
-        let _ = self.news.send(Ok(news)).await;
+    /// Reads one message of the answer.
+    async fn read(&self, stream: &mut Stream, began: Instant) -> Read {
+        let kind = match stream.messages.message().await {
+            Ok(Some(message)) => message.kind,
+            Ok(None) => return Read::Ended(Ended::Lost("its answer ended without a result".to_owned())),
+            Err(status) => return Read::Ended(self.failed(&stream.on, &status, began).await),
+        };
+        match kind {
+            Some(wire::invoke_response::Kind::Progress(wire::Progress { fraction, message })) => {
+                let fraction = if fraction.is_nan() { -1.0 } else { fraction.clamp(-1.0, 1.0) };
+                Read::News(InvokeNews::Progress(fraction, cut(message)))
+            }
+            Some(wire::invoke_response::Kind::Log(wire::Log { level, message, .. })) => {
+                let known = ["debug", "info", "warn", "error"].contains(&level.as_str());
+                let level = if known { level } else { "info".to_owned() };
+                Read::News(InvokeNews::Log(level, cut(message)))
+            }
+            Some(wire::invoke_response::Kind::Chunk(bytes)) => {
+                match stream.gathered.take(&*self.caller.blobs, &bytes).await {
+                    Ok(()) => Read::Part,
+                    Err(ended) => Read::Ended(ended),
+                }
+            }
+            Some(wire::invoke_response::Kind::Result(result)) => {
+                let gathered = std::mem::take(&mut stream.gathered);
+                Read::Ended(self.finish(&stream.on, gathered, result, began).await)
+            }
+            None => Read::Part,
+        }
     }
 
     /// What a status means: the plugin's own word, or that it is gone.
@@ -462,8 +529,11 @@ fn whole(output: Option<Payload>) -> Result<String, String> {
     }
 }
 
+/// A place among the calls in work.
+type Room = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
 /// A place in the plugin's queue, and then among the calls in work.
-async fn room(on: &Live, call: &Invoke, until: Deadline) -> Result<impl Sized + use<>, Error> {
+async fn room(on: &Live, call: &Invoke, until: Deadline) -> Result<Room, Error> {
     let full = || {
         let said = format!(
             "plugin `{}` has {} calls in work and as many as may wait",

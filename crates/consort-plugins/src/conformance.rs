@@ -13,10 +13,8 @@ use consort_proto::plugin as wire;
 use consort_proto::plugin::plugin_service_client::PluginServiceClient;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_client::HealthClient;
 use wire::invoke_response::Kind;
 
 use crate::config::SandboxMode;
@@ -26,6 +24,7 @@ use crate::hold::{Sandboxes, hold};
 use crate::host::inline;
 use crate::manifest::Manifest;
 use crate::process::{Program, Running, start};
+use crate::wire::Wire;
 
 /// The file with calls to try.
 pub const EXAMPLES: &str = "consort-plugin-test.yaml";
@@ -142,7 +141,7 @@ struct Bench<'a> {
 /// A process that is tried.
 struct Subject {
     running: Running,
-    client: PluginServiceClient<Channel>,
+    client: PluginServiceClient<Wire>,
     hello: Hello,
 }
 
@@ -246,7 +245,7 @@ impl Bench<'_> {
 
     async fn up(&self) -> Result<Subject, Trouble> {
         let running = start(&self.program).await?;
-        let client = PluginServiceClient::new(running.channel.clone()).max_decoding_message_size(5 * 1024 * 1024);
+        let client = running.client();
         let request = wire::HelloRequest { mesh_version: env!("CARGO_PKG_VERSION").to_owned(), protocol: 1 };
         let said = client.clone().hello(request).await;
         let said = said.map_err(|status| Trouble::Wrong(format!("Hello failed: {}", status.message())))?.into_inner();
@@ -358,7 +357,7 @@ async fn by_hand(program: &Program) -> Outcome {
 }
 
 async fn health(subject: &Subject) -> Outcome {
-    let mut client = HealthClient::new(subject.running.channel.clone());
+    let mut client = subject.running.health();
     let said = client.check(HealthCheckRequest { service: String::new() }).await;
     match said {
         Ok(said) if said.get_ref().status == 1 => Ok(()),

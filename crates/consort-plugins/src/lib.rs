@@ -24,6 +24,7 @@ mod process;
 mod registry;
 mod stats;
 mod supervise;
+mod wire;
 
 pub use config::{Config, PluginConfig, SecretFrom};
 pub use hold::{Hold, Sandboxes};
@@ -31,3 +32,4 @@ pub use host::{Events, HostParts};
 pub use manifest::{Limits, MANIFEST, Manifest};
 pub use process::{COOKIE, Program, Running, start};
 pub use registry::{Options, Plugins};
+pub use wire::Wire;

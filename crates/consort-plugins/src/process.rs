@@ -8,25 +8,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use consort_core::Error;
-use hyper_util::rt::TokioIo;
+use consort_proto::plugin::plugin_service_client::PluginServiceClient;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::hold::Hold;
 use crate::logs::{Lines, Logs};
 use crate::manifest::Manifest;
+use crate::wire::{Wire, origin};
 
 /// What the environment says to a plugin that was started by the mesh. It is no secret: it tells a person what to do who starts one by hand.
 pub const COOKIE: &str = "consort-plugin-host";
 /// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
-/// Bytes in flight of one call, and of all: results may be large.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Bytes of a message with a result: 4 MiB and what is around it.
+const MESSAGE: usize = 5 * 1024 * 1024;
 
 /// A program that serves `consort.plugin.v1`.
 #[derive(Clone, Debug)]
@@ -78,8 +77,9 @@ impl Program {
 /// A process that has shaken hands.
 #[derive(Debug)]
 pub struct Running {
-    /// To it.
-    pub channel: Channel,
+    /// Where it listens.
+    pub socket: PathBuf,
+    wire: Wire,
     /// Its number.
     pub pid: u32,
     ended: watch::Receiver<Option<String>>,
@@ -110,6 +110,16 @@ impl Drop for Folder {
 }
 
 impl Running {
+    /// Calls it.
+    pub fn client(&self) -> PluginServiceClient<Wire> {
+        PluginServiceClient::with_origin(self.wire.clone(), origin()).max_decoding_message_size(MESSAGE)
+    }
+
+    /// Asks for its health.
+    pub fn health(&self) -> HealthClient<Wire> {
+        HealthClient::with_origin(self.wire.clone(), origin())
+    }
+
     /// How the process ended; waits for it.
     pub async fn ended(&self) -> String {
         let mut ended = self.ended.clone();
@@ -168,8 +178,9 @@ pub async fn start(program: &Program) -> Result<Running, Error> {
     let (end, leave) = (CancellationToken::new(), CancellationToken::new());
     let held = program.hold.is_some();
     tokio::spawn(watch_over(child, (pid, held), (end.clone(), leave.clone()), ended_by));
-    let running = |channel| Running {
-        channel,
+    let running = |socket, wire| Running {
+        socket,
+        wire,
         pid,
         ended: ended.clone(),
         end: end.clone(),
@@ -195,14 +206,14 @@ pub async fn start(program: &Program) -> Result<Running, Error> {
         tokio::spawn(lines.log(logs.clone(), id.clone()));
         let connected = async {
             tokio::select! {
-                channel = connect(path) => channel,
+                wire = connect(path.clone()) => wire.map(|wire| (path, wire)),
                 _ = over.wait_for(Option::is_some) => Err("ended after its handshake".to_owned()),
             }
         };
         connected.await
     });
     match shaken.await {
-        Ok(Ok(channel)) => Ok(running(channel)),
+        Ok(Ok((path, wire))) => Ok(running(path, wire)),
         Ok(Err(why)) => {
             end.cancel();
             // Its last words may still be on their way.
@@ -273,35 +284,17 @@ fn handshake(line: &str, socket: &Path) -> Result<PathBuf, String> {
     Ok(path.to_owned())
 }
 
-async fn connect(path: PathBuf) -> Result<Channel, String> {
-    let endpoint = Endpoint::from_static("http://plugin")
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
-    let shown = path.display().to_string();
+async fn connect(path: PathBuf) -> Result<Wire, String> {
     let mut last = String::new();
     // A plugin may print its line just before it listens.
     for pause in [0, 5, 20, 50, 100, 200, 500, 1_000] {
         tokio::time::sleep(Duration::from_millis(pause)).await;
-        let at = path.clone();
-        let connector = tower::service_fn(move |_| {
-            let at = at.clone();
-            async move {
-                let stream = UnixStream::connect(&at).await?;
-                // Whoever else could listen there is not the plugin.
-                let (theirs, ours) = (stream.peer_cred()?.uid(), rustix::process::getuid().as_raw());
-                if theirs != ours {
-                    let said = format!("user {theirs} listens there instead of user {ours}");
-                    return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, said));
-                }
-                Ok(TokioIo::new(stream))
-            }
-        });
-        match endpoint.connect_with_connector(connector).await {
-            Ok(channel) => return Ok(channel),
-            Err(error) => last = format!("{error:?}"),
+        match Wire::connect(&path).await {
+            Ok(wire) => return Ok(wire),
+            Err(error) => last = error,
         }
     }
-    Err(format!("does not listen at `{shown}`: {last}"))
+    Err(format!("does not listen at `{}`: {last}", path.display()))
 }
 
 /// Waits for the end of a process, or brings it about.

@@ -79,6 +79,16 @@ impl Plugins {
             folder,
             config,
         };
+        let audit = Arc::downgrade(&inner.audit);
+        tokio::spawn(async move {
+            let mut every = tokio::time::interval(Duration::from_secs(1));
+            every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                every.tick().await;
+                let Some(audit) = audit.upgrade() else { return };
+                audit.flush();
+            }
+        });
         let plugins = Plugins(Arc::new(inner));
         let mut all: Vec<(String, PathBuf)> =
             plugins.0.config.plugins.iter().map(|(id, plugin)| (id.clone(), plugin.path.clone())).collect();
@@ -106,6 +116,7 @@ impl Plugins {
         for stopped in waits {
             let _ = stopped.await;
         }
+        self.0.audit.flush();
     }
 
     fn spec(&self, id: &str, folder: &Path) -> Spec {

@@ -12,11 +12,9 @@ use consort_proto::plugin as wire;
 use consort_proto::plugin::plugin_service_client::PluginServiceClient;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tonic::transport::Channel;
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
 
 use crate::config::{SandboxMode, SecretFrom};
 use crate::contract::{Hello, mistakes};
@@ -26,6 +24,7 @@ use crate::host::{Guest, Host};
 use crate::manifest::Manifest;
 use crate::process::{Program, Running, start};
 use crate::stats::Stats;
+use crate::wire::Wire;
 
 /// The first pause after a crash, and the longest.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -39,8 +38,6 @@ const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
 const HEALTH_FAILURES: u32 = 3;
 /// How long an old process may finish what it has.
 const DRAIN: Duration = Duration::from_secs(30);
-/// Bytes of a message with a result: 4 MiB and what is around it.
-const MESSAGE: usize = 5 * 1024 * 1024;
 
 /// What a plugin is made from.
 #[derive(Clone, Debug)]
@@ -95,7 +92,7 @@ impl Phase {
 pub(crate) struct Live {
     pub manifest: Manifest,
     pub hello: Hello,
-    pub client: PluginServiceClient<Channel>,
+    pub client: PluginServiceClient<Wire>,
     pub running: Running,
     pub granted: Permissions,
     pub digest: String,
@@ -304,7 +301,7 @@ impl Keeper {
 }
 
 async fn healthy(live: &Live) -> Result<(), String> {
-    let mut client = HealthClient::new(live.running.channel.clone());
+    let mut client = live.running.health();
     let asked = client.check(HealthCheckRequest { service: String::new() });
     match tokio::time::timeout(HEALTH_PATIENCE, asked).await {
         Ok(Ok(said)) if said.get_ref().status() == ServingStatus::Serving => Ok(()),
@@ -383,7 +380,7 @@ async fn bring_up(spec: &Spec, around: &Around) -> Result<Live, Failed> {
         }
         Err(error) => return Err(crashed(error)),
     };
-    let mut client = PluginServiceClient::new(running.channel.clone()).max_decoding_message_size(MESSAGE);
+    let mut client = running.client();
     let patience = manifest.limits.start();
     let hello = async {
         let version = env!("CARGO_PKG_VERSION").to_owned();

@@ -84,7 +84,13 @@ impl Plugins {
         let alone = consort_plugins::start(&alone).await.map_err(|error| Failure::failed(error.message))?;
         let input = Some(Payload { kind: Some(payload::Kind::Json(self.input.clone())) });
         let request = InvokeRequest { operation: self.operation.clone(), input: input.clone(), ..Default::default() };
-        let mut plugin = PluginServiceClient::new(alone.channel.clone());
+        let socket = alone.socket.clone();
+        let connector = tower::service_fn(move |_| {
+            let socket = socket.clone();
+            async move { tokio::net::UnixStream::connect(socket).await.map(hyper_util::rt::TokioIo::new) }
+        });
+        let channel = Channel::from_static("http://plugin").connect_with_connector(connector).await.map_err(broken)?;
+        let mut plugin = PluginServiceClient::new(channel);
         let said = |status: tonic::Status| Failure::failed(format!("the plugin failed: {}", status.message()));
         plugin.hello(HelloRequest { mesh_version: String::new(), protocol: 1 }).await.map_err(said)?;
         plugin.configure(ConfigureRequest::default()).await.map_err(said)?;

@@ -141,3 +141,87 @@ impl Port for Absent {
         Err(Absent::fault())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use consort_proto::blob::payload::Kind;
+    use consort_proto::plugin::plugin_host_service_server::{PluginHostService, PluginHostServiceServer};
+    use std::sync::Mutex;
+    use tonic::{Response, Status};
+
+    /// A mesh that knows one secret and keeps one value.
+    #[derive(Default)]
+    struct FakeMesh(Mutex<Bytes>);
+
+    fn guarded<T>(request: Request<T>) -> Result<T, Status> {
+        let shown = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        if shown == Some("Bearer t0ken") { Ok(request.into_inner()) } else { Err(Status::unauthenticated("who?")) }
+    }
+
+    #[tonic::async_trait]
+    impl PluginHostService for FakeMesh {
+        async fn get_secret(
+            &self,
+            request: Request<wire::GetSecretRequest>,
+        ) -> Result<Response<wire::GetSecretResponse>, Status> {
+            match guarded(request)?.name.as_str() {
+                "known" => Ok(Response::new(wire::GetSecretResponse { value: "s3cret".into() })),
+                _ => Err(Status::permission_denied("not granted")),
+            }
+        }
+
+        async fn get_state(
+            &self,
+            request: Request<wire::GetStateRequest>,
+        ) -> Result<Response<wire::GetStateResponse>, Status> {
+            guarded(request)?;
+            let value = self.0.lock().unwrap().clone();
+            if value.is_empty() {
+                Err(Status::not_found("nothing"))
+            } else {
+                Ok(Response::new(wire::GetStateResponse { value }))
+            }
+        }
+
+        async fn put_state(
+            &self,
+            request: Request<wire::PutStateRequest>,
+        ) -> Result<Response<wire::PutStateResponse>, Status> {
+            *self.0.lock().unwrap() = guarded(request)?.value;
+            Ok(Response::new(wire::PutStateResponse {}))
+        }
+
+        async fn publish_event(
+            &self,
+            request: Request<wire::PublishEventRequest>,
+        ) -> Result<Response<wire::PublishEventResponse>, Status> {
+            let wire::PublishEventRequest { event, data } = guarded(request)?;
+            let Some(Kind::Json(json)) = data.and_then(|data| data.kind) else {
+                return Err(Status::internal("no JSON"));
+            };
+            Ok(Response::new(wire::PublishEventResponse { event_id: format!("{event} {json}") }))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_mesh_is_reached_over_its_socket_with_the_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
+        let mesh = PluginHostServiceServer::new(FakeMesh::default());
+        let server = tokio::spawn(tonic::transport::Server::builder().add_service(mesh).serve_with_incoming(incoming));
+        let host = Host::at(socket.to_str().unwrap(), "t0ken").unwrap();
+        assert_eq!(host.get_secret("known").await.unwrap(), "s3cret");
+        assert_eq!(host.get_secret("other").await.unwrap_err().code, Code::PermissionDenied);
+        assert_eq!(host.get_state("key").await.unwrap(), None);
+        host.put_state("key", "value").await.unwrap();
+        assert_eq!(host.get_state("key").await.unwrap().unwrap(), "value");
+        assert_eq!(host.publish_event("DONE", &[1, 2]).await.unwrap(), "DONE [1,2]");
+        let stranger = Host::at(socket.to_str().unwrap(), "wrong").unwrap();
+        assert_eq!(stranger.get_secret("known").await.unwrap_err().code, Code::Unauthenticated);
+        server.abort();
+        assert_eq!(Host::absent().get_secret("known").await.unwrap_err().code, Code::FailedPrecondition);
+    }
+}

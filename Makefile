@@ -3,10 +3,12 @@
 #       OUT=dir takes the report; CRASH=1 kills the server in the middle.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev build demo test test-rust test-python lint lint-rust lint-python lint-proto lint-shell \
+.PHONY: help setup setup-dev build demo test test-rust test-python test-typescript test-go lint lint-rust lint-python lint-proto lint-shell \
         fmt bench bench-setup bench-peers bench-size clean
 
 VENV := .venv/bin
+# Where cargo puts the program.
+BINARY := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/debug/consort
 PYTHON_SOURCES := python plugins tests/bench tests/models
 DEMO_FLAGS := $(if $(REPO),--repo '$(REPO)') $(if $(CSV),--csv '$(CSV)') $(if $(ANSWER),--answer '$(ANSWER)') \
               $(if $(OUT),--out '$(OUT)') $(if $(CRASH),--crash)
@@ -19,7 +21,7 @@ demo: setup ## audit a git repository with agents in two languages, and leave a 
 	cargo build --workspace
 	target/debug/consort demo $(DEMO_FLAGS)
 
-test: test-rust test-python ## run every test
+test: test-rust test-python test-typescript test-go ## run every test; what needs Node or Go says so where they are missing
 
 lint: lint-rust lint-python lint-proto lint-shell ## run every check that needs no server
 
@@ -72,6 +74,21 @@ lint-rust: setup-dev
 	cargo clippy --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check; \
 	else echo "cargo-deny is not installed; the architecture test holds licences and dependencies"; fi
+
+# The binary is the one that test-rust has built.
+test-typescript: setup-dev
+	@if ! node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null; then \
+	    echo "Node 20 or newer is missing: the TypeScript SDK is not tested"; exit 0; \
+	fi; \
+	set -e; cd plugins/sdk-typescript; npm ci --silent --no-fund --no-audit; \
+	CONSORT_BINARY='$(abspath $(BINARY))' BUF='$(CURDIR)/$(VENV)/buf' npm test --silent; \
+	'$(abspath $(BINARY))' plugin test examples/words
+
+test-go: setup-dev
+	@if ! command -v go >/dev/null; then echo "Go is missing: the Go SDK is not tested"; exit 0; fi; \
+	set -eo pipefail; cd plugins/sdk-go; go vet ./...; \
+	CONSORT_BINARY='$(abspath $(BINARY))' BUF='$(CURDIR)/$(VENV)/buf' go test -v ./... | grep -v '^=== '; \
+	(cd examples/conformance && go build .); '$(abspath $(BINARY))' plugin test examples/conformance
 
 lint-python: setup-dev
 	$(VENV)/ruff check --config python/pyproject.toml $(PYTHON_SOURCES)

@@ -42,6 +42,14 @@ pub enum Error {
         /// Bytes that are taken.
         limit: u64,
     },
+    /// The system refused something.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The mesh broke its protocol.
     #[error("the mesh broke the protocol: {0}")]
     Protocol(&'static str),
@@ -54,6 +62,7 @@ impl Error {
             Error::Status(status) => status.code(),
             Error::Address { .. } | Error::Setting { .. } | Error::Json { .. } => Code::InvalidArgument,
             Error::TooLarge { .. } => Code::ResourceExhausted,
+            Error::Io { .. } => Code::Unavailable,
             Error::Protocol(_) => Code::Internal,
         }
     }

@@ -1,4 +1,5 @@
-//! The Rust SDK: a [`Client`] that starts and follows runs, and a [`Worker`] that performs tasks.
+//! The Rust SDK: a [`Client`] that starts and follows runs, a [`Worker`] that performs tasks and, with the feature `plugin`, a plugin that offers
+//! operations.
 //!
 //! ```no_run
 //! use consort_sdk::{Task, Worker};
@@ -31,6 +32,9 @@
 //! answer with a [`Plan`]. A [`Client`] can also handle events, shared with others
 //! ([`Client::serve_group`]).
 //!
+//! With the feature `plugin`, the module `plugin` makes a process a plugin: typed operations that the mesh calls, checks, permits and
+//! supervises.
+//!
 //! The mesh is looked for at the address in `CONSORT_ADDR`, else at `127.0.0.1:7420`.
 
 mod ask;
@@ -44,6 +48,8 @@ mod group;
 mod logs;
 mod models;
 pub mod payload;
+#[cfg(feature = "plugin")]
+pub mod plugin;
 mod projects;
 mod runs;
 mod signals;

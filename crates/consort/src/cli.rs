@@ -385,6 +385,7 @@ mod tests {
             "consort plugins reload git",
             "consort plugins actions git",
             "consort plugin test ./plugins/git",
+            "consort plugin new words --lang python",
             "consort call git.log path=. limit=3 --dry-run",
             "consort bench ask --concurrency 16 --worker python",
             "consort bench-asker --lanes 4 --seconds 1 --warmup 0",

@@ -138,3 +138,28 @@ async fn tokens_of_a_run_are_watched_and_resumed() {
     assert_eq!(whole.unwrap()["parts"][0]["text"], json!("said slow"));
     assert!("said slow".starts_with(&text));
 }
+
+#[tokio::test]
+async fn a_crash_in_the_middle_of_a_local_answer_costs_nothing_but_the_answer() {
+    let mut mesh = Mesh::with(&["--lease-ttl-ms", "1000"]).await;
+    let client = mesh.client();
+    let facts: String = (0..12).map(|n| format!("word{n} ")).collect();
+    let long = format!(
+        "name: long\nsteps:\n  - {{id: first, infer: {{model: tiny, prompt: 'Repeat: cat, 17', temperature: 0}}}}\n  - {{id: all, needs: first, for_each: '${{{{ [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16] }}}}', infer: {{model: tiny, prompt: 'Repeat: {facts} ${{{{ index }}}}', temperature: 1, seed: 3, max_tokens: 400, cache: off}}}}\n"
+    );
+    client.apply(&long).await.unwrap();
+    let run = client.start("long", &json!({}), StartOptions::default()).await.unwrap().name;
+    eventually("some answers are there and some are not", || async {
+        let now = client.wait(&run, Some(Duration::from_millis(1))).await.unwrap();
+        let calls = now.model_usage.map_or(0, |usage| usage.calls);
+        (calls >= 2).then_some(())
+    })
+    .await;
+    mesh.kill();
+    mesh.restart().await;
+    let ended = client.wait(&run, Some(Duration::from_secs(60))).await.unwrap();
+    assert_eq!(ended.state(), RunState::Succeeded, "{:?}", ended.error);
+    // Each answer that was on record is there once, and so is each that was asked for again.
+    assert_eq!(ended.model_usage.unwrap().calls, 17);
+    mesh.kill();
+}

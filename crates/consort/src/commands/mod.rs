@@ -16,3 +16,4 @@ pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod signals;
+pub(crate) mod template;

@@ -14,6 +14,7 @@ use consort_proto::plugin::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
+use crate::commands::template::New;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::inputs;
@@ -28,7 +29,8 @@ Examples:
   consort plugins install ./plugins/git --grant
   consort plugins reload git
   consort plugins actions git
-  consort plugins test ./plugins/git")]
+  consort plugin new words --lang python
+  consort plugin test ./words")]
 pub(crate) struct Plugins {
     /// What to do instead of listing.
     #[command(subcommand)]
@@ -75,6 +77,8 @@ pub(crate) enum PluginAction {
         #[arg(short = 'n', long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(i32).range(1..=1_000))]
         limit: i32,
     },
+    /// Make a new plugin that passes the test.
+    New(New),
     /// Try whether a plugin does what every plugin must; needs no server.
     Test {
         /// Its folder.
@@ -92,13 +96,14 @@ fn full(id: &str) -> String {
 impl Plugins {
     /// Whether it needs no server.
     pub(crate) fn is_local(&self) -> bool {
-        matches!(self.action, Some(PluginAction::Test { .. }))
+        matches!(self.action, Some(PluginAction::Test { .. } | PluginAction::New(_)))
     }
 
     /// Runs what needs no server.
     pub(crate) async fn run_local(self) -> Result<()> {
         match self.action {
             Some(PluginAction::Test { folder, no_sandbox }) => test(&folder, no_sandbox).await,
+            Some(PluginAction::New(new)) => new.run(),
             _ => unreachable!("asked before"),
         }
     }
@@ -157,7 +162,7 @@ impl Plugins {
                     table.render_or("nothing was called yet")
                 })
             }
-            Some(PluginAction::Test { .. }) => unreachable!("needs no server"),
+            Some(PluginAction::Test { .. } | PluginAction::New(_)) => unreachable!("needs no server"),
         }
     }
 }

@@ -86,6 +86,8 @@ def test_there_is_a_most_of_sessions_and_dry_runs_open_none(caller: Caller) -> N
     assert caller.outcome("shell_send", shell=shell, text="ls", dry_run=True).would == [
         f"type 'ls' and Enter into session {shell}"
     ]
+    hidden = caller.outcome("shell_send", shell=shell, text="password", hidden=True)
+    assert hidden.actions == [f"typed 8 characters and Enter into session {shell}"]
     assert caller.code("shell_open", program="/bin/ls")[0] == "PERMISSION_DENIED"
 
 

@@ -120,19 +120,22 @@ def shell_send(
     text: Annotated[str, Limits(maxLength=64 * 1024)] = "",
     enter: bool = True,
     control: Annotated[str, Limits(pattern="^[a-z\\[\\\\\\]]?$")] = "",
+    hidden: bool = False,
 ) -> Sent | None:
     """Types into a session.
 
     Args:
         enter: Press Enter after the text.
         control: A key that is pressed with Ctrl instead, for example c or d.
+        hidden: Leave the text out of the audit log.
 
     """
     grants.need(call, "shell")
     if control and text:
         raise PluginError("INVALID_ARGUMENT", "is sent without a text; make two calls", field="control")
     found = open_shells.get(shell)
-    line = f"Ctrl-{control.upper()}" if control else repr(text) + (" and Enter" if enter else "")
+    told = f"{len(text)} characters" if hidden else repr(text)
+    line = f"Ctrl-{control.upper()}" if control else told + (" and Enter" if enter else "")
     if call.dry_run:
         call.would(f"type {line} into session {shell}")
         return None

@@ -73,6 +73,8 @@ def run(
         return None
     given = {**(files or {}), _NAMES[language]: code}
     _wait_for_turn(call)
+    for stale in call.data.glob("run-*"):  # Of a plugin that was killed: nobody else runs now.
+        _remove(stale)
     place = Path(tempfile.mkdtemp(prefix="run-", dir=call.data))
     try:
         family.adopt()

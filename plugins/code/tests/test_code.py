@@ -93,11 +93,14 @@ def test_javascript_runs(caller: Caller) -> None:
 
 def test_shell_runs_in_a_fresh_folder_with_little_around_it(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONSORT_PLUGIN_TOKEN", "secret")
+    (caller.data / "run-stale" / "closed").mkdir(parents=True)
+    (caller.data / "run-stale" / "closed").chmod(0)
     text = caller("shell", 'export -p; echo "$PWD"; ls')["stdout"]
     assert "secret" not in text
     assert str(caller.data / "run-") in text
     assert text.endswith("\nmain.sh\n")
     assert caller("shell", "ls")["stdout"] == "main.sh\n"
+    assert os.listdir(caller.data) == []
 
 
 def test_code_has_limits(caller: Caller) -> None:

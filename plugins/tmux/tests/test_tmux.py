@@ -229,6 +229,21 @@ def test_its_server_ends_with_it(tmp_path: Path) -> None:
         time.sleep(0.05)
 
 
+def test_sessions_are_found_again_if_they_are_kept(caller: Caller) -> None:
+    before = """
+import sys
+from test_tmux import Caller, Path, SH
+caller = Caller(Path(sys.argv[1]))
+caller.config["keep"] = True
+caller("create", name="kept", program=SH, arguments=["-c", "exec cat"])
+"""
+    folders = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*folders, *sys.path])}
+    command = [sys.executable, "-c", before, str(caller.data)]
+    subprocess.run(command, check=True, env=environment)  # noqa: S603
+    assert caller("ask", session="kept", text="hello", silence=0.3)["text"] == "hello\nhello"
+
+
 def test_a_tmux_that_is_none_is_told() -> None:
     with pytest.raises(PluginError, match="FAILED_PRECONDITION: tmux: it says nothing"):
         Server(("/bin/false",), {}, own=True).ask("list-sessions")

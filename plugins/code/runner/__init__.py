@@ -1,0 +1,1 @@
+"""Runs code of agents, in a fresh folder and with limits."""

@@ -1,0 +1,1 @@
+"""The machine: its processes, programs, shell sessions, files and state."""

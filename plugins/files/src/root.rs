@@ -86,9 +86,13 @@ impl Root {
     /// Opens the workspace of a call.
     pub(crate) fn of(call: &Call, intent: Intent) -> Result<Root, Fault> {
         let config = call.config::<Config>()?;
-        let set = config.root.clone().or_else(|| std::env::var_os("CONSORT_PLUGIN_DATA").map(PathBuf::from));
-        let set = set.ok_or_else(|| Fault::precondition("there is no workspace; let the operator set `root`"))?;
-        let real = fs::canonicalize(&set)
+        let Some(set) = &config.root else {
+            // Its own folder needs no grant.
+            let data = std::env::var_os("CONSORT_PLUGIN_DATA").map(PathBuf::from);
+            let data = data.ok_or_else(|| Fault::precondition("there is no workspace; let the operator set `root`"))?;
+            return Root::at(&data, config.protected.clone(), true);
+        };
+        let real = fs::canonicalize(set)
             .map_err(|error| Fault::precondition(format!("the workspace `{}`: {error}", set.display())))?;
         let granted = call.granted();
         let read = if intent == Intent::Read { granted.fs_read.as_slice() } else { &[] };

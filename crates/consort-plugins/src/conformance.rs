@@ -514,7 +514,7 @@ async fn large(subject: &Subject) -> Outcome {
 }
 
 async fn dry(subject: &Subject) -> Outcome {
-    subject.has(&["write"])?;
+    subject.has(&["echo", "write"])?;
     let path = std::env::temp_dir().join(format!("consort-dry-{:016x}", rand::random::<u64>()));
     let input = json!({"path": path, "text": "x"});
     let seen = subject.call("write", input, END, true).await;

@@ -152,9 +152,11 @@ impl Manifest {
             entries.iter().map(one).collect()
         };
         let wanted = &self.permissions;
+        let write = fill(&wanted.fs_write);
         Permissions {
             fs_read: fill(&wanted.fs_read),
-            fs_write: fill(&wanted.fs_write),
+            // Its own folder is granted to every plugin.
+            fs_write: write.into_iter().filter(|path| Path::new(path) != data).collect(),
             exec: fill(&wanted.exec),
             ..wanted.clone()
         }

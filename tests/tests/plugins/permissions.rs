@@ -1,6 +1,7 @@
 //! What plugins may, and who says so.
 
 use std::fs;
+use std::path::Path;
 
 use consort_proto::plugin::{
     InstallPluginRequest, ListPluginsRequest, Plugin, PluginState, ReloadPluginRequest, UninstallPluginRequest,
@@ -11,15 +12,20 @@ use tonic::{Code, Status};
 
 use super::kit::{Bench, copy_python, script};
 
+/// The conformance plugin, which now wants a network.
+fn wants_more(folder: &Path) {
+    copy_python(&folder.join("conformance"));
+    let manifest = folder.join("conformance/consort-plugin.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace("[permissions]", "[permissions]\nnet = [\"127.0.0.1:9\"]")).unwrap();
+}
+
 #[tokio::test]
 async fn a_plugin_that_wants_more_than_is_granted_waits_for_the_operator() {
     let mut bench = Bench::start(
         "  conformance: {path: HERE/conformance}\n  other: {path: HERE/other, grant: all}\n  pinned: {path: HERE/pinned, grant: all}\n  off: {path: HERE/other, enabled: false}",
         |folder| {
-            copy_python(&folder.join("conformance"));
-            let manifest = folder.join("conformance/consort-plugin.toml");
-            let text = fs::read_to_string(&manifest).unwrap();
-            fs::write(&manifest, text.replace("[permissions]", "[permissions]\nnet = [\"127.0.0.1:9\"]")).unwrap();
+            wants_more(folder);
             script(folder, "somebody", "", "exit 0");
             fs::rename(folder.join("somebody"), folder.join("other")).unwrap();
             script(folder, "pinned", &format!("sha256 = \"{}\"\n", "0".repeat(64)), "exit 0");
@@ -58,7 +64,7 @@ async fn install(bench: &Bench, folder: &str, grant: bool, check: bool) -> Resul
 #[tokio::test]
 async fn a_plugin_is_installed_and_taken_away() {
     let mut bench = Bench::start("  {}", |folder| {
-        copy_python(&folder.join("conformance"));
+        wants_more(folder);
         copy_python(&folder.join("again"));
     })
     .await;
@@ -66,7 +72,7 @@ async fn a_plugin_is_installed_and_taken_away() {
     assert!(none.message().contains("this server has none"), "{}", none.message());
     let wants = install(&bench, "conformance", false, false).await.unwrap_err();
     assert_eq!((wants.code(), refusal(&wants)), (Code::FailedPrecondition, "PERMISSIONS_WANTED".to_owned()));
-    assert!(wants.message().contains("fs_write"), "{}", wants.message());
+    assert!(wants.message().contains("net: 127.0.0.1:9"), "{}", wants.message());
     assert!(install(&bench, "nothing", true, false).await.unwrap_err().message().contains("folder"));
     let plugins = || async {
         let listed = bench.mesh.client().plugins().list_plugins(ListPluginsRequest::default()).await.unwrap();

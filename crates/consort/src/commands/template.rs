@@ -86,7 +86,8 @@ impl New {
             None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(checkout).canonicalize(),
         };
         let sdk = sdk.map_err(|_| {
-            Failure::usage("the folder of the SDK is not there").hint("name it with `--sdk DIR`; it is a part of the source")
+            Failure::usage("the folder of the SDK is not there")
+                .hint("name it with `--sdk DIR`; it is a part of the source")
         })?;
         let sdk = sdk.to_string_lossy();
         let folder = self.into.join(&self.name);

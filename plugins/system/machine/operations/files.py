@@ -4,7 +4,7 @@ import itertools
 from pathlib import Path
 from typing import Annotated, TypedDict
 
-from consort.plugin import Call, Limits
+from consort.plugin import Call, Limits, PluginError
 from machine import files, grants
 from machine.files import Change, Entry
 from machine.operations._plugin import WAIT_S, Seconds, plugin
@@ -70,7 +70,7 @@ def _entry(path: Path) -> Entry | None:
     """None if it went meanwhile."""
     try:
         return files.entry(path)
-    except Exception:
-        if path.is_symlink() or path.exists():
-            raise
-        return None
+    except PluginError as error:
+        if error.reason == "NO_FILE":
+            return None
+        raise

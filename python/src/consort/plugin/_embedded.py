@@ -53,12 +53,10 @@ def native() -> Any | None:
 def main(script: str | os.PathLike[str]) -> int:
     """Runs a program as `python script` would, and serves what it has if it did not do so itself. The exit status."""
     process = sys.modules[_MODULE]
-    if getattr(process, "INTERFACE", None) != INTERFACE:
-        print(
-            f"this consort-pyhost speaks version {getattr(process, 'INTERFACE', None)} of its interface, and consort-sdk "
-            f"speaks {INTERFACE}; install the two of one version",
-            file=sys.stderr,
-        )
+    theirs = getattr(process, "INTERFACE", None)
+    if theirs != INTERFACE:
+        problem = f"this consort-pyhost speaks version {theirs} of its interface, and consort-sdk speaks {INTERFACE}"
+        print(f"{problem}; install the two of one version", file=sys.stderr)
         return 1
     path = Path(script)
     errors = sys.__stderr__ or sys.stderr

@@ -60,7 +60,9 @@ class Adapter:
         found = Plugin(
             cls.name or manifest.get("id", ""),
             version=cls.version or manifest.get("version", ""),
-            description=cls.description or manifest.get("description", "") or (inspect.getdoc(cls) or "").split("\n")[0],
+            description=cls.description
+            or manifest.get("description", "")
+            or (inspect.getdoc(cls) or "").split("\n")[0],
             config=cls.config,
             threads=cls.threads,
             calls=cls.calls,
@@ -71,7 +73,9 @@ class Adapter:
             if name == "configure":
                 found.on_configure(method)
                 continue
-            options: Options = {"effect": cls.effect, **getattr(method, _OPTIONS, {})}
+            said: Options = getattr(method, _OPTIONS, Options())
+            options = Options(effect=cls.effect)
+            options.update(said)
             found.operation(**options)(method)
         return found
 

@@ -10,7 +10,7 @@ fn main() {
 fn python() {
     let config = pyo3_build_config::get();
     pyo3_build_config::add_libpython_rpath_link_args();
-    let interpreter = config.executable().map(str::to_owned).unwrap_or_else(|| "python3".to_owned());
+    let interpreter = config.executable().map_or_else(|| "python3".to_owned(), str::to_owned);
     let script = "import platform, sys; print(platform.python_version()); print(sys.base_prefix)";
     let said = std::process::Command::new(&interpreter).args(["-I", "-c", script]).output();
     let said = said.expect("the interpreter that pyo3 found runs");

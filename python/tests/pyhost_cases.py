@@ -83,7 +83,7 @@ async def task() -> int:
         call = plugin.call("plain", {"kind": "exit"})
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await call.read()
-        trailers = dict(failed.value.trailing_metadata())
+        trailers: dict[str, Any] = dict(failed.value.trailing_metadata() or ())  # type: ignore[arg-type]
         assert b"main.py" in bytes(trailers["grpc-status-details-bin"]), "the traceback is in the details"
         assert (await plugin.invoke("task")).output == 1
         assert plugin.process.returncode is None
@@ -126,7 +126,7 @@ def plain() -> int:
 """
     async with PluginProcess(folder(tmp_path, code)) as plugin:
         call = asyncio.create_task(plugin.invoke("block", {"seconds": 7.0}, timeout=12))
-        assert 3.5 < await eventually(plugin, NOT_SERVING, 8.0)
+        assert await eventually(plugin, NOT_SERVING, 8.0) > 3.5
         # Threads, and Rust, go on.
         assert (await plugin.invoke("plain", timeout=1)).output == 2
         assert "block (" in await logged(plugin, "the event loop of 'made' has not turned")
@@ -295,7 +295,10 @@ def test_what_cannot_be_served_is_told(tmp_path: Path) -> None:
 
 
 async def test_with_watch_it_ends_when_its_code_changes(tmp_path: Path) -> None:
-    made = folder(tmp_path, "@plugin.operation()\nasync def nap() -> int:\n    import asyncio\n    await asyncio.sleep(1)\n    return 1")
+    made = folder(
+        tmp_path,
+        "@plugin.operation()\nasync def nap() -> int:\n    import asyncio\n    await asyncio.sleep(1)\n    return 1",
+    )
     manifest = made / "consort-plugin.toml"
     text = manifest.read_text(encoding="utf-8").replace('["python", ', '["consort-pyhost", "--watch", ')
     manifest.write_text(text, encoding="utf-8")

@@ -1,4 +1,7 @@
-"""Starts every Python plugin of a test in `consort-pyhost`: `pytest -p under_pyhost`, with CONSORT_PYHOST set to the program."""
+"""Starts every Python plugin of a test in `consort-pyhost`, the program that CONSORT_PYHOST names.
+
+Used as `pytest -p under_pyhost`.
+"""
 
 import os
 import sysconfig

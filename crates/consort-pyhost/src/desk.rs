@@ -162,9 +162,9 @@ impl Desk {
             // Whoever starts a plugin may leave out Configure where nothing must be said.
             let _one = self.configuring.lock().await;
             if !self.books().configured {
-                self.take_configuration(String::from("{}"), bytes::Bytes::new(), until).await.map_err(|status| {
-                    Status::failed_precondition(format!("not configured: {}", status.message()))
-                })?;
+                self.take_configuration(String::from("{}"), bytes::Bytes::new(), until)
+                    .await
+                    .map_err(|status| Status::failed_precondition(format!("not configured: {}", status.message())))?;
             }
         }
         let blob = ask.raw.is_some();
@@ -178,7 +178,7 @@ impl Desk {
                 let said = format!("'{}' does {} calls already; try again", self.name, self.calls);
                 return Err(refusal(Code::ResourceExhausted, "PLUGIN_BUSY", said));
             }
-            if operation.plain && self.threads_in(&books) >= self.threads {
+            if operation.plain && Desk::threads_in(&books) >= self.threads {
                 let said = format!(
                     "'{}' has no thread left: each is in a function that did not stop when it was cancelled",
                     self.name
@@ -304,13 +304,13 @@ impl Desk {
     }
 
     /// Threads in functions that did not stop.
-    fn threads_in(&self, books: &Books) -> usize {
+    fn threads_in(books: &Books) -> usize {
         books.lost.values().filter(|work| work.thread.load(Ordering::Acquire) != 0).count()
     }
 
     /// Whether every thread is in a function that did not stop when it was cancelled.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.threads_in(&self.books()) >= self.threads
+        Desk::threads_in(&self.books()) >= self.threads
     }
 
     /// Calls whose functions went on for so long after they were cancelled; each is told of once.

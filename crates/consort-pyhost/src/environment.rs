@@ -16,7 +16,8 @@ pub(crate) struct Environment {
 ///
 /// `version` is that of the Python within this process, as `3.11.7`.
 pub(crate) fn environment(folder: &Path, version: &str) -> Result<Option<Environment>, String> {
-    let Some(place) = folder.ancestors().map(|above| above.join(".venv")).find(|venv| venv.join("pyvenv.cfg").is_file())
+    let Some(place) =
+        folder.ancestors().map(|above| above.join(".venv")).find(|venv| venv.join("pyvenv.cfg").is_file())
     else {
         return Ok(None);
     };
@@ -36,7 +37,11 @@ pub(crate) fn environment(folder: &Path, version: &str) -> Result<Option<Environ
     }
     let packages = place.join(format!("lib/python{ours}/site-packages"));
     if !packages.is_dir() {
-        return Err(format!("the virtual environment `{}` has no `{}`; make it anew", place.display(), packages.display()));
+        return Err(format!(
+            "the virtual environment `{}` has no `{}`; make it anew",
+            place.display(),
+            packages.display()
+        ));
     }
     Ok(Some(Environment { python: place.join("bin/python"), packages }))
 }

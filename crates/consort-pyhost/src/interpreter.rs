@@ -113,7 +113,11 @@ fn checked(status: ffi::PyStatus) -> Result<(), String> {
         if ffi::PyStatus_Exception(status) == 0 {
             return Ok(());
         }
-        let why = if status.err_msg.is_null() { "no reason".into() } else { CStr::from_ptr(status.err_msg).to_string_lossy() };
+        let why = if status.err_msg.is_null() {
+            "no reason".into()
+        } else {
+            CStr::from_ptr(status.err_msg).to_string_lossy()
+        };
         Err(format!("Python does not start: {why}"))
     }
 }

@@ -71,7 +71,10 @@ pub(crate) fn main() -> i32 {
         Ok(found) => found,
         Err(said) => return say(&said, 1),
     };
-    let folder = options.script.parent().map(|parent| if parent.as_os_str().is_empty() { ".".into() } else { parent.to_owned() });
+    let folder = options
+        .script
+        .parent()
+        .map(|parent| if parent.as_os_str().is_empty() { ".".into() } else { parent.to_owned() });
     let watched = folder.filter(|_| options.watch);
     let around = Around { socket: around.socket, stdin, stdout, watched };
     let packages = found.as_ref().map(|found| found.packages.clone());
@@ -87,7 +90,8 @@ pub(crate) fn main() -> i32 {
         };
         run().unwrap_or_else(|error| {
             error.print(py);
-            let place = packages.as_ref().map_or_else(|| "this Python".to_owned(), |path| format!("`{}`", path.display()));
+            let place =
+                packages.as_ref().map_or_else(|| "this Python".to_owned(), |path| format!("`{}`", path.display()));
             let hint = if error.is_instance_of::<pyo3::exceptions::PyImportError>(py) {
                 format!("install consort-sdk {} or newer into {place}", env!("CARGO_PKG_VERSION"))
             } else {

@@ -188,7 +188,8 @@ impl Ticket {
 
     /// Tells of progress or a line of the log: an encoded `InvokeResponse`.
     fn emit(&self, message: &[u8]) -> PyResult<()> {
-        let message = wire::InvokeResponse::decode(message).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let message =
+            wire::InvokeResponse::decode(message).map_err(|error| PyValueError::new_err(error.to_string()))?;
         if let Some(kind) = message.kind {
             self.work.tell(kind);
         }

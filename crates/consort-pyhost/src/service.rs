@@ -131,7 +131,8 @@ mod tests {
         let of = |text: &'static str| {
             let mut metadata = MetadataMap::new();
             metadata.insert("grpc-timeout", text.parse().unwrap());
-            deadline(&metadata).map(|until| until.saturating_duration_since(Instant::now()).as_secs_f64().round() as i64)
+            deadline(&metadata)
+                .map(|until| until.saturating_duration_since(Instant::now()).as_secs_f64().round() as i64)
         };
         assert_eq!([of("5S"), of("2M"), of("3000m"), of("1H")], [Some(5), Some(120), Some(3), Some(3600)]);
         assert_eq!([of("S"), of("5x"), of("99999999H"), of("999999999S")], [None; 4]);

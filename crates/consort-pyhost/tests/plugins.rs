@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository is there")
 }
 
 /// Runs a file of tests with every Python plugin in the host.
@@ -12,7 +12,7 @@ fn passes(file: &str) {
     let (root, python) = (root(), root().join(".venv/bin/python"));
     assert!(python.exists(), "`{}` is missing; run `make setup-dev`", python.display());
     let tests = root.join("python/tests");
-    let paths = std::env::join_paths([root.join("python/src"), tests.clone()]).unwrap();
+    let paths = std::env::join_paths([root.join("python/src"), tests.clone()]).expect("a path has no colon in it");
     let ran = Command::new(python)
         .args(["-m", "pytest", "-p", "under_pyhost", "-c", "python/pyproject.toml", "--rootdir", ".", "--tb=short"])
         .arg(tests.join(file))
@@ -20,7 +20,7 @@ fn passes(file: &str) {
         .env("CONSORT_PYHOST", env!("CARGO_BIN_EXE_consort-pyhost"))
         .env("PYTHONPATH", paths)
         .output()
-        .unwrap();
+        .expect("the interpreter starts");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
 }
 

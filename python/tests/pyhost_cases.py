@@ -91,7 +91,8 @@ async def task() -> int:
 
 async def test_lines_name_their_operation(tmp_path: Path) -> None:
     code = """
-import os, sys
+import atexit, os, sys
+atexit.register(print, "the end")
 os.write(1, b"raw before the handshake\\n")
 print("loaded")
 @plugin.operation()
@@ -111,6 +112,7 @@ async def hum(text: str) -> None:
             assert line == await logged(plugin, line)
         for number in range(8):
             assert await logged(plugin, f"<{number}>") == f"[talk] <{number}> more"
+    assert await logged(plugin, "the end") == "the end"
 
 
 async def test_a_loop_that_hangs_is_not_serving(tmp_path: Path) -> None:
@@ -132,6 +134,30 @@ def plain() -> int:
         assert "block (" in await logged(plugin, "the event loop of 'made' has not turned")
         await logged(plugin, "in block")  # The stacks.
         assert (await call).output == 1
+        await eventually(plugin, SERVING, 2.0)
+
+
+async def test_health_is_answered_while_pythons_lock_is_held(tmp_path: Path) -> None:
+    code = """
+import ctypes
+@plugin.operation()
+def hold(seconds: int) -> int:
+    return ctypes.PyDLL(None).sleep(seconds)  # Unlike CDLL, it keeps the lock.
+"""
+    async with PluginProcess(folder(tmp_path, code)) as plugin:
+        call = asyncio.create_task(plugin.invoke("hold", {"seconds": 7}, timeout=12))
+        loop, slowest = asyncio.get_running_loop(), 0.0
+        for _ in range(160):
+            began = loop.time()
+            health = await plugin.health()
+            slowest = max(slowest, loop.time() - began)
+            if health == NOT_SERVING:
+                break
+            await asyncio.sleep(0.05)
+        assert health == NOT_SERVING
+        assert slowest < 1.0
+        await logged(plugin, "in hold")
+        assert (await call).output == 0
         await eventually(plugin, SERVING, 2.0)
 
 

@@ -48,6 +48,16 @@ pub(crate) fn start(options: &Options) -> Result<Option<Environment>, String> {
     Ok(found)
 }
 
+/// What must be readable: the library, the standard library and the folder's virtual environment, if it fits; a line each.
+pub(crate) fn paths(folder: &Path) -> String {
+    let mut found = vec![PathBuf::from(LIBRARY), Path::new(PREFIX).join("lib")];
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let venv = environment(&folder, VERSION).ok().flatten();
+    found.extend(venv.as_ref().and_then(|venv| venv.python.ancestors().nth(2)).map(Path::to_owned));
+    found.dedup();
+    found.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n")
+}
+
 /// The library that was loaded, if the system tells.
 fn library() -> Option<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
@@ -67,7 +77,8 @@ fn check_library(loaded: &str, from: Option<&Path>) -> Result<(), String> {
     let at = from.map_or_else(|| "an unknown place".to_owned(), |path| format!("`{}`", path.display()));
     Err(format!(
         "the library of Python {loaded} was loaded from {at}, and consort-pyhost was built with Python {VERSION} of `{LIBRARY}`. Unset \
-         LD_LIBRARY_PATH, or build consort-pyhost for this Python: `PYO3_PYTHON=/path/to/python3 cargo build -p consort-pyhost --features python`"
+         LD_LIBRARY_PATH, let the plugin read what `consort-pyhost --paths` prints, or build consort-pyhost for this Python: \
+         `PYO3_PYTHON=/path/to/python3 cargo build --workspace --features consort-pyhost/python`"
     ))
 }
 

@@ -44,7 +44,7 @@ fn main() {
 fn main() -> std::process::ExitCode {
     eprintln!(
         "consort-pyhost was built without Python. With Python 3.11 or newer, its headers and its shared library there (Debian: libpython3-dev), \
-         build it: `cargo build -p consort-pyhost --features python`. Until then write `command = [\"python\", \"main.py\"]` into the manifest."
+         build it: `cargo build --workspace --features consort-pyhost/python`. Until then write `command = [\"python\", \"main.py\"]` into the manifest."
     );
     std::process::ExitCode::from(3)
 }

@@ -1,6 +1,6 @@
 //! What the command line and the environment say.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The environment of a process that the mesh started.
 pub(crate) const COOKIE: &str = "consort-plugin-host";
@@ -8,11 +8,14 @@ pub(crate) const COOKIE: &str = "consort-plugin-host";
 pub(crate) const PROTOCOL: u32 = 1;
 
 const USAGE: &str = "usage: consort-pyhost [--watch] MAIN.py [ARGUMENT...]
+       consort-pyhost --paths [FOLDER]
 
 Serves Python code as a plugin of Consort: the operations of its `Plugin`, or of its `Adapter`. The mesh starts it, by the line
 `command = [\"consort-pyhost\", \"main.py\"]` of the plugin's manifest.
 
   --watch    end when a .py file of the program's folder changes, so that the mesh starts it anew
+  --paths    print what a plugin in this folder must be able to read beside it: the library, the standard library, the
+             virtual environment, each on a line
   --version  print the versions of this program and of its Python";
 
 /// What to serve.
@@ -40,6 +43,10 @@ pub(crate) fn options(arguments: impl IntoIterator<Item = String>) -> Result<Opt
         match rest.next().as_deref() {
             Some("--watch") => watch = true,
             Some("--help" | "-h") => return Err((USAGE.to_owned(), 0)),
+            Some("--paths") => {
+                let folder = rest.next().unwrap_or_else(|| ".".to_owned());
+                return Err((crate::interpreter::paths(Path::new(&folder)), 0));
+            }
             Some("--version") => {
                 let versions = (env!("CARGO_PKG_VERSION"), env!("PYHOST_VERSION"));
                 return Err((format!("consort-pyhost {} with Python {}", versions.0, versions.1), 0));

@@ -5,6 +5,7 @@ threads of the process, past the loop.
 """
 
 import asyncio
+import atexit
 import contextvars
 import faulthandler
 import json
@@ -77,6 +78,8 @@ def main(script: str | os.PathLike[str]) -> int:
     except BaseException:  # Of the program, as an interpreter tells it.
         traceback.print_exc()
         return 1
+    finally:
+        atexit._run_exitfuncs()  # The process ends without the rest of an interpreter's end, which waits for threads.
     return 0
 
 
@@ -110,7 +113,6 @@ def serve(plugin: "Plugin", process: Any) -> None:
             # Raised by a task that a function made; the loop can go on.
             log.error("a task raised %r, which does not end a plugin", error)  # noqa: TRY400
     task.result()
-    logging.shutdown()
 
 
 def report(operation: str, call_id: str, thread: int) -> None:

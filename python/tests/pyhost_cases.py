@@ -115,6 +115,27 @@ async def hum(text: str) -> None:
     assert await logged(plugin, "the end") == "the end"
 
 
+async def test_programs_and_threads_are_started_as_ever(tmp_path: Path) -> None:
+    code = """
+import asyncio, contextvars, subprocess
+word = contextvars.ContextVar("word", default="none")
+@plugin.operation()
+async def run() -> str:
+    child = await asyncio.create_subprocess_exec("cat", "/proc/self/comm", stdout=asyncio.subprocess.PIPE)
+    out, _ = await child.communicate()
+    return out.decode().strip() + str(await asyncio.to_thread(subprocess.call, ["false"]))
+@plugin.operation()
+def note(text: str) -> str:
+    before = word.get()
+    word.set(text)
+    return before
+"""
+    async with PluginProcess(folder(tmp_path, code)) as plugin:
+        assert (await plugin.invoke("run")).output == "cat1"
+        before = [(await plugin.invoke("note", {"text": "x"})).output for _ in range(3)]
+        assert before == ["none"] * 3, "calls share no context"
+
+
 async def test_a_loop_that_hangs_is_not_serving(tmp_path: Path) -> None:
     code = """
 import time

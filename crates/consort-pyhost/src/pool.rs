@@ -80,7 +80,8 @@ fn serve(desk: &Arc<Desk>) {
         loop {
             let work = desk.pool.try_pop().unwrap_or_else(|| py.detach(|| desk.pool.pop()));
             let parked = work.begun.load(Ordering::Acquire);
-            if work.is_stopped() && !parked {
+            // What Python keeps for it, a generator or an input that was fetched, it is to let go.
+            if work.is_stopped() && !parked && work.ask.raw.is_none() {
                 desk.ended(&work);
                 continue;
             }

@@ -262,6 +262,7 @@ class _Office:
             if parked := self._parked.pop(ticket.id, None):
                 generator, call = parked
             elif ticket.is_set():
+                self._values.pop(ticket.id, None)
                 raise PluginError("CANCELLED", f"'{operation.name}' was cancelled")  # noqa: TRY301
             else:
                 call, arguments = self._prepare(ticket, operation)

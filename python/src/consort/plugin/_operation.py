@@ -70,8 +70,11 @@ class Operation:
     read_input: Reader
     read_output: Reader | None
 
-    def arguments(self, call: Call, value: Any) -> dict[str, Any]:
-        """The function's arguments for an input. PluginError INVALID_ARGUMENT names every field that does not fit."""
+    def arguments(self, call: Call | None, value: Any) -> dict[str, Any]:
+        """The function's arguments for an input; the call may be left out if no parameter wants it.
+
+        PluginError INVALID_ARGUMENT names every field that does not fit.
+        """
         problems: list[Problem] = []
         found: dict[str, Any] = self.read_input(value, "", problems)
         if problems:

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from consort._gen.plugin.v1 import plugin_service_pb2 as pb
 from consort._schema import schema_of
+from consort.plugin import _embedded
 from consort.plugin._desk import Desk
 from consort.plugin._operation import Effect, Operation, operation_of, struct_of
 from consort.plugin._reading import Reader, reader
@@ -114,7 +115,13 @@ class Plugin:
         return function
 
     def serve(self) -> None:
-        """Serves until the mesh ends the plugin, and returns. Ends the process with 2 if no mesh started it."""
+        """Serves until the mesh ends the plugin, and returns. Ends the process with 2 if no mesh started it.
+
+        Within `consort-pyhost` that process serves, and only the functions are done here.
+        """
+        if process := _embedded.native():
+            _embedded.serve(self, process)
+            return
         serve(self.name, self.hello(), self.desk)
 
     def hello(self) -> pb.HelloResponse:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from consort._gen.plugin.v1 import plugin_service_pb2 as pb
 from consort._net import now
@@ -26,6 +26,28 @@ class Origin(NamedTuple):
     namespace: str = ""
     step: str = ""
     agent: str = ""
+
+
+class Asked(Protocol):
+    """What a call needs of its request."""
+
+    @property
+    def operation(self) -> str: ...  # noqa: D102
+    @property
+    def call_id(self) -> str: ...  # noqa: D102
+    @property
+    def idempotency_key(self) -> str: ...  # noqa: D102
+    @property
+    def dry_run(self) -> bool: ...  # noqa: D102
+    @property
+    def origin(self) -> Any: ...  # noqa: D102
+
+
+class Stopped(Protocol):
+    """Whether nobody waits for the result any more."""
+
+    def is_set(self) -> bool: ...  # noqa: D102
+    def wait(self, timeout: float, /) -> bool: ...  # noqa: D102
 
 
 class Call:
@@ -60,7 +82,7 @@ class Call:
 
     def __init__(
         self,
-        request: pb.InvokeRequest,
+        request: Asked,
         *,
         emit: Callable[[pb.InvokeResponse], None],
         deadline: datetime | None,
@@ -69,6 +91,7 @@ class Call:
         host: Host,
         data: Path | None,
         media_type: str,
+        stopped: Stopped | None = None,
     ) -> None:
         self.operation: str = request.operation
         self.id: str = request.call_id
@@ -85,7 +108,7 @@ class Call:
         self.actions: list[str] = []
         self._data = data
         self._emit = emit
-        self._stopped = threading.Event()
+        self._stopped: Stopped = stopped or threading.Event()
 
     @property
     def data(self) -> Path:
@@ -142,7 +165,8 @@ class Call:
         _note(self.actions, line)
 
     def _stop(self) -> None:
-        self._stopped.set()
+        if isinstance(self._stopped, threading.Event):  # What else it may be is set by whoever made it.
+            self._stopped.set()
 
 
 def _note(lines: list[str], line: str) -> None:

@@ -19,7 +19,8 @@ from consort.plugin._writing import encode
 from consort.plugin.errors import PluginError
 
 _TIMEOUT = 10.0
-_OPTIONS = [("grpc.max_receive_message_length", 16 * 1024 * 1024)]
+# A socket's path is no authority to every server.
+_OPTIONS = [("grpc.max_receive_message_length", 16 * 1024 * 1024), ("grpc.default_authority", "mesh")]
 
 
 class Host:

@@ -34,7 +34,12 @@ from consort.plugin.testing._outcome import Outcome, gather
 
 _START = 10.0
 _MOST_LINES = 10_000
-_CHANNEL = [("grpc.max_receive_message_length", 8 * 1024 * 1024), ("grpc.use_local_subchannel_pool", 1)]
+# A socket's path is no authority to every server.
+_CHANNEL = [
+    ("grpc.max_receive_message_length", 8 * 1024 * 1024),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.default_authority", "plugin"),
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,10 +31,14 @@ mod tests {
 
     #[test]
     fn stars_match_anything() {
-        for (pattern, text) in [("*", ""), ("*", "a"), ("list*", "list_files"), ("*_x", "a_x"), ("a*b*c", "a1b2c"), ("a", "a")] {
+        for (pattern, text) in
+            [("*", ""), ("*", "a"), ("list*", "list_files"), ("*_x", "a_x"), ("a*b*c", "a1b2c"), ("a", "a")]
+        {
             assert!(matches(pattern, text), "{pattern} {text}");
         }
-        for (pattern, text) in [("", "a"), ("a", "ab"), ("list*", "allow"), ("a*b", "ab2"), ("ab*b", "ab"), ("a*b*c", "acb")] {
+        for (pattern, text) in
+            [("", "a"), ("a", "ab"), ("list*", "allow"), ("a*b", "ab2"), ("ab*b", "ab"), ("a*b*c", "acb")]
+        {
             assert!(!matches(pattern, text), "{pattern} {text}");
         }
     }

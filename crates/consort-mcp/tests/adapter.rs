@@ -96,7 +96,8 @@ async fn a_drain_cancels_what_takes_too_long() {
     let adapter = good().await;
     let mut stream = adapter.begin("slow", &json!({})).await.unwrap();
     let grace = Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 });
-    let drained = adapter.client.clone().drain(consort_proto::plugin::DrainRequest { grace }).await.unwrap().into_inner();
+    let drained =
+        adapter.client.clone().drain(consort_proto::plugin::DrainRequest { grace }).await.unwrap().into_inner();
     assert_eq!(drained.cancelled, 1);
     assert_eq!(stream.message().await.unwrap_err().code(), Code::Cancelled);
     assert_eq!(adapter.call("write", json!({})).await.unwrap_err().code(), Code::Unavailable);

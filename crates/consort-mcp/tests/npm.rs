@@ -104,7 +104,11 @@ async fn files_are_a_plugin() {
     adapter.call("write_file", json!({"path": path("b.txt"), "content": "new"})).await.unwrap();
     assert_eq!(std::fs::read_to_string(root.join("b.txt")).unwrap(), "new");
     let large = adapter.call("read_text_file", json!({"path": path("large.txt")})).await.unwrap();
-    assert!(large.chunks >= 2 && large.output["content"].as_str().unwrap().len() == 2 * 1024 * 1024, "{}", large.chunks);
+    assert!(
+        large.chunks >= 2 && large.output["content"].as_str().unwrap().len() == 2 * 1024 * 1024,
+        "{}",
+        large.chunks
+    );
     let status = adapter.call("read_text_file", json!({"path": "/etc/passwd"})).await.unwrap_err();
     assert!(status.code() == Code::FailedPrecondition && status.message().contains("denied"), "{status}");
 }

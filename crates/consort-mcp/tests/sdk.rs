@@ -40,7 +40,9 @@ fn seen(mut command: Command) -> Value {
 fn python() -> Result<PathBuf, String> {
     let folder = std::env::temp_dir().join("consort-mcp-python-sdk");
     let python = folder.join("bin/python");
-    let has = || Command::new(&python).args(["-c", "from mcp import Client"]).output().is_ok_and(|done| done.status.success());
+    let has = || {
+        Command::new(&python).args(["-c", "from mcp import Client"]).output().is_ok_and(|done| done.status.success())
+    };
     if has() {
         return Ok(python);
     }
@@ -49,7 +51,8 @@ fn python() -> Result<PathBuf, String> {
         let told = String::from_utf8_lossy(&done.stderr).lines().last().unwrap_or_default().to_owned();
         if done.status.success() { Ok(()) } else { Err(told) }
     };
-    run(Command::new("python3").args(["-m", "venv"]).arg(&folder)).map_err(|why| format!("no Python environment: {why}"))?;
+    run(Command::new("python3").args(["-m", "venv"]).arg(&folder))
+        .map_err(|why| format!("no Python environment: {why}"))?;
     run(Command::new(&python).args(["-m", "pip", "install", "-q", "mcp>=2.3"])).map_err(|why| format!("pip: {why}"))?;
     if has() { Ok(python) } else { Err("the package `mcp` cannot be imported".to_owned()) }
 }

@@ -72,7 +72,9 @@ impl Client {
         let text = String::from_utf8_lossy(&text).into_owned();
         let messages = match serde_json::from_str::<Value>(&text) {
             Ok(message) => vec![message],
-            Err(_) => text.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data:")?.trim()).ok()).collect(),
+            Err(_) => {
+                text.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data:")?.trim()).ok()).collect()
+            }
         };
         Said { status, session, messages }
     }
@@ -117,7 +119,8 @@ async fn the_current_version_needs_no_session() {
     let client = client(|_| {});
     let said = client.current("server/discover", json!({})).await;
     assert_eq!(said.session, None);
-    let versions = said.last()["result"]["supportedVersions"].as_array().unwrap_or_else(|| panic!("{:?}", said.messages));
+    let versions =
+        said.last()["result"]["supportedVersions"].as_array().unwrap_or_else(|| panic!("{:?}", said.messages));
     assert!(versions.contains(&json!(CURRENT)), "{versions:?}");
 
     let listed = client.current("tools/list", json!({})).await;
@@ -138,7 +141,10 @@ async fn operations_are_called() {
     assert_eq!(said["result"]["structuredContent"], json!({"echo": "hällo"}), "{said}");
     assert_eq!(said["result"]["content"][0]["text"], "{\"echo\":\"hällo\"}");
     let said = client.tool("git_list", json!({})).await;
-    assert_eq!((&said["result"]["content"][0]["text"], said["result"].get("structuredContent")), (&json!("[1,2]"), None));
+    assert_eq!(
+        (&said["result"]["content"][0]["text"], said["result"].get("structuredContent")),
+        (&json!("[1,2]"), None)
+    );
     // What an MCP server said goes out as it came.
     let said = client.tool("pics_picture", json!({})).await;
     assert_eq!(said["result"]["content"][0]["mimeType"], "image/png");
@@ -159,7 +165,8 @@ async fn mistakes_name_their_field() {
     assert_eq!(said["error"]["code"], -32602);
     assert!(said["error"]["message"].as_str().unwrap().contains("did you mean `git_echo`?"), "{said}");
     let said = client.tool("workflow_start", json!({"workflw": "deploy", "wait_s": "x"})).await;
-    let fields: Vec<&Value> = said["error"]["data"]["violations"].as_array().unwrap().iter().map(|one| &one["field"]).collect();
+    let fields: Vec<&Value> =
+        said["error"]["data"]["violations"].as_array().unwrap().iter().map(|one| &one["field"]).collect();
     assert_eq!(fields, ["arguments.workflow", "arguments.wait_s", "arguments.workflw"]);
     let said = client.tool("workflow_start", json!({"workflow": "deploy", "inputs": {"rate": "x"}})).await;
     assert_eq!(said["error"]["data"]["violations"][0]["field"], "inputs.rate");
@@ -213,6 +220,7 @@ async fn limits_hold() {
     assert_eq!(said.status, StatusCode::SERVICE_UNAVAILABLE);
     // The current version needs none.
     assert_eq!(small.current("tools/list", json!({})).await.status, StatusCode::OK);
+    let small = client(|_| {});
     for (body, header, status) in [
         ("{}", ("host", "evil.example"), StatusCode::FORBIDDEN),
         ("nonsense", ("x", "y"), StatusCode::BAD_REQUEST),
@@ -292,10 +300,16 @@ async fn a_question_goes_to_a_newer_client_as_a_round_trip() {
     back["requestState"] = "forged".into();
     assert_eq!(client.current("tools/call", back.clone()).await.last()["error"]["code"], -32602);
     back["requestState"] = result["requestState"].clone();
-    back["inputResponses"] = json!({"decision": {"action": "accept", "content": {"option": "yes", "reason": "friday"}}});
+    back["inputResponses"] =
+        json!({"decision": {"action": "accept", "content": {"option": "yes", "reason": "friday"}}});
     let said = client.current("tools/call", back).await;
     let done = &said.last()["result"]["structuredContent"];
-    assert_eq!((&done["state"], &done["output"]["form"]), (&json!("SUCCEEDED"), &json!({"reason": "friday"})), "{:?}", said.messages);
+    assert_eq!(
+        (&done["state"], &done["output"]["form"]),
+        (&json!("SUCCEEDED"), &json!({"reason": "friday"})),
+        "{:?}",
+        said.messages
+    );
     assert_eq!(client.workflows.answer.lock().unwrap().as_ref().unwrap().by, "mcp:tester");
 }
 
@@ -307,5 +321,10 @@ async fn a_client_that_cannot_be_asked_hears_of_the_question() {
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
     let said = client.post(body.to_string(), &[]).await;
     let done = &said.last()["result"]["structuredContent"];
-    assert_eq!((&done["is_over"], &done["decisions"][0]["decision"]), (&json!(false), &json!("decision-1")), "{:?}", said.messages);
+    assert_eq!(
+        (&done["is_over"], &done["decisions"][0]["decision"]),
+        (&json!(false), &json!("decision-1")),
+        "{:?}",
+        said.messages
+    );
 }

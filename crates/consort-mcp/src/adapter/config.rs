@@ -69,7 +69,8 @@ pub(crate) enum EffectWord {
 impl Config {
     /// Reads and checks the variable's text. All mistakes are told.
     pub(crate) fn parse(text: &str) -> Result<Config, Error> {
-        let config: Config = serde_json::from_str(text).map_err(|error| Error::bad_field(VARIABLE, error.to_string()))?;
+        let config: Config =
+            serde_json::from_str(text).map_err(|error| Error::bad_field(VARIABLE, error.to_string()))?;
         let mut wrong = Vec::new();
         let mut say = |field: &str, description: String| {
             wrong.push(Violation { field: format!("{VARIABLE}.{field}"), description });
@@ -84,7 +85,8 @@ impl Config {
             (Some(_), _) if !config.headers.is_empty() => say("headers", "belong to `url`; use `env`".into()),
             (None, url) => {
                 let parsed = url.parse::<Uri>().ok();
-                let web = parsed.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+                let web =
+                    parsed.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
                 if web.is_none() {
                     say("url", format!("`{url}` is no address; write `https://HOST/PATH`"));
                 }
@@ -97,7 +99,10 @@ impl Config {
         for (name, value) in &config.headers {
             // The value may be a secret.
             if HeaderName::try_from(name.as_str()).is_err() || HeaderValue::try_from(value.as_str()).is_err() {
-                say(&format!("headers.{name}"), "is no header; names are letters, digits and `-`, values one line".into());
+                say(
+                    &format!("headers.{name}"),
+                    "is no header; names are letters, digits and `-`, values one line".into(),
+                );
             }
         }
         for (name, seconds) in [("timeout_s", config.timeout_s), ("start_s", config.start_s)] {

@@ -70,7 +70,8 @@ fn over_http(config: &Config) -> Result<StreamableHttpClientTransport<HttpClient
     let mut settings = StreamableHttpClientTransportConfig::with_uri(config.url.clone()).max_concurrent_requests(POSTS);
     settings.max_sse_event_size = MESSAGE;
     for (name, value) in &config.headers {
-        let (Ok(name), Ok(mut value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str())) else {
+        let (Ok(name), Ok(mut value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str()))
+        else {
             continue; // checked when the configuration was read
         };
         value.set_sensitive(name == AUTHORIZATION);

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use consort_proto::plugin as wire;
 use rmcp::model::{
-    ClientCapabilities, ClientConfig, Implementation, LoggingLevel, LoggingMessageNotificationParam, ProgressNotificationParam,
-    ProgressToken, ProtocolVersion, SetLevelRequestParams,
+    ClientCapabilities, ClientConfig, Implementation, LoggingLevel, LoggingMessageNotificationParam,
+    ProgressNotificationParam, ProgressToken, ProtocolVersion, SetLevelRequestParams,
 };
 use rmcp::service::NotificationContext;
 use rmcp::{ClientHandler, RoleClient};

@@ -74,7 +74,8 @@ impl HttpClient {
         if call.body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
         }
-        let value = |text: &str| HeaderValue::try_from(text).map_err(|_| fault("a value of a header has control characters"));
+        let value =
+            |text: &str| HeaderValue::try_from(text).map_err(|_| fault("a value of a header has control characters"));
         if let Some(token) = &call.token {
             headers.insert(AUTHORIZATION, value(&format!("Bearer {token}"))?);
         }
@@ -85,7 +86,8 @@ impl HttpClient {
         if let Some(last) = &call.last_event {
             headers.insert("last-event-id", value(last)?);
         }
-        let request = request.body(Full::new(call.body.unwrap_or_default())).map_err(|error| fault(error.to_string()))?;
+        let request =
+            request.body(Full::new(call.body.unwrap_or_default())).map_err(|error| fault(error.to_string()))?;
         self.0.request(request).await.map_err(|error| {
             let mut said = error.to_string();
             let mut cause = std::error::Error::source(&error);
@@ -226,7 +228,8 @@ impl StreamableHttpClient for HttpClient {
 
 /// Passes on what is not asked to show who it is.
 fn welcome(answer: Response<Incoming>) -> Result<Response<Incoming>, Fault> {
-    let challenge = answer.headers().get(WWW_AUTHENTICATE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let challenge =
+        answer.headers().get(WWW_AUTHENTICATE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     match answer.status() {
         StatusCode::UNAUTHORIZED => {
             Err(StreamableHttpError::AuthRequired(AuthRequiredError::new(challenge.unwrap_or_default())))
@@ -252,7 +255,8 @@ async fn refused(
             Some(ServerJsonRpcMessage::Error(error)) => Some(error.error),
             _ => None,
         };
-        let is_probe = matches!(request.request, ClientRequest::DiscoverRequest(_)) && !in_session && status.is_client_error();
+        let is_probe =
+            matches!(request.request, ClientRequest::DiscoverRequest(_)) && !in_session && status.is_client_error();
         let error = match told {
             Some(error) if is_probe || is_json => Some(error),
             None if is_probe => Some(ErrorData::invalid_request(format!("HTTP {status}"), None)),
@@ -271,7 +275,8 @@ async fn refused(
 }
 
 fn kind_of(answer: &Response<Incoming>) -> String {
-    let kind = answer.headers().get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
+    let kind =
+        answer.headers().get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase());
     kind.unwrap_or_default()
 }
 

@@ -116,8 +116,7 @@ async fn serve(environment: Environment) -> Result<(), Error> {
     let tools = Arc::new(tools);
     let hello = hello(&config, &server, &tools);
     let Server { running, process, ears } = server;
-    let plugin =
-        Plugin { hello, tools, peer: running.peer().clone(), ears: ears.clone(), work: Work::new() };
+    let plugin = Plugin { hello, tools, peer: running.peer().clone(), ears: ears.clone(), work: Work::new() };
     let broken = |error: std::io::Error| Error::internal(format!("`{}`: {error}", environment.socket.display()));
     let listener = UnixListener::bind(&environment.socket).map_err(broken)?;
     let (health, healthy) = tonic_health::server::health_reporter();
@@ -210,7 +209,10 @@ fn shake_hands(socket: &std::path::Path) -> Result<(), Error> {
 }
 
 /// Waits until the server is gone; why, with its last line.
-async fn server_gone(running: rmcp::service::RunningService<rmcp::RoleClient, ears::Ears>, process: Option<&stdio::Process>) -> String {
+async fn server_gone(
+    running: rmcp::service::RunningService<rmcp::RoleClient, ears::Ears>,
+    process: Option<&stdio::Process>,
+) -> String {
     let closed = running.waiting();
     let Some(process) = process else {
         let _ = closed.await;
@@ -227,7 +229,11 @@ async fn server_gone(running: rmcp::service::RunningService<rmcp::RoleClient, ea
     // Its last words may still be on their way.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let last = process.words.last();
-    if last.is_empty() { format!("the MCP server died: {how}") } else { format!("the MCP server died: {how}; it said: {last}") }
+    if last.is_empty() {
+        format!("the MCP server died: {how}")
+    } else {
+        format!("the MCP server died: {how}; it said: {last}")
+    }
 }
 
 /// Tells once when the server's tools change: what Hello said stays.
@@ -236,7 +242,9 @@ async fn notice_changes(ears: ears::Ears) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         if ears.changes() != seen {
-            eprintln!("the MCP server says that its tools changed; those of the start are served until the plugin is reloaded");
+            eprintln!(
+                "the MCP server says that its tools changed; those of the start are served until the plugin is reloaded"
+            );
             return;
         }
     }

@@ -27,7 +27,9 @@ pub(crate) fn of(result: CallToolResult) -> Result<Vec<wire::InvokeResponse>, St
         let texts: Vec<&str> = result.content.iter().filter_map(text_of).collect();
         let mut said = texts.join("\n");
         if said.trim().is_empty() {
-            said = result.structured_content.map_or_else(|| "the tool failed without a word".to_owned(), |value| value.to_string());
+            said = result
+                .structured_content
+                .map_or_else(|| "the tool failed without a word".to_owned(), |value| value.to_string());
         }
         return Err(status(Code::FailedPrecondition, "TOOL_ERROR", &said));
     }
@@ -121,11 +123,14 @@ mod tests {
 
     #[test]
     fn a_tool_that_failed_is_a_status() {
-        let error = result(json!({"isError": true, "content": [{"type": "text", "text": "no such"}, {"type": "text", "text": "file"}]}));
+        let error = result(
+            json!({"isError": true, "content": [{"type": "text", "text": "no such"}, {"type": "text", "text": "file"}]}),
+        );
         let error = error.unwrap_err();
         assert_eq!((error.code(), error.message()), (Code::FailedPrecondition, "no such\nfile"));
         assert_eq!(error.get_details_error_info().unwrap().reason, "TOOL_ERROR");
-        let long = result(json!({"isError": true, "content": [{"type": "text", "text": "é".repeat(10_000)}]})).unwrap_err();
+        let long =
+            result(json!({"isError": true, "content": [{"type": "text", "text": "é".repeat(10_000)}]})).unwrap_err();
         assert!(long.message().len() <= MESSAGE);
         assert_eq!(of_error(&ErrorData::invalid_params("n: is no number", None)).code(), Code::InvalidArgument);
     }

@@ -82,7 +82,8 @@ impl wire::plugin_service_server::PluginService for Plugin {
             return Err(output::status(Code::Unavailable, "DRAINING", "the plugin ends; call the next one"));
         }
         let Some(entry) = self.tools.entries.get(&request.operation) else {
-            let near = consort_core::workflow::nearest(&request.operation, self.tools.entries.keys().map(String::as_str));
+            let near =
+                consort_core::workflow::nearest(&request.operation, self.tools.entries.keys().map(String::as_str));
             let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             let said = format!("there is no operation `{}`{hint}", request.operation);
             return Err(output::status(Code::NotFound, "NOT_FOUND", &said));

@@ -76,7 +76,8 @@ pub(crate) fn start(config: &Config) -> Result<(Process, Pipes), Error> {
         let said = format!("`{program}` does not start: {error}; is it installed, on PATH, and granted with `exec`?");
         Error::precondition("MCP_START", said)
     })?;
-    let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+    let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
         return Err(Error::internal("the program was started without pipes"));
     };
     let words = LastWords::default();
@@ -258,7 +259,10 @@ impl Reader {
             Ok(Value::Array(parts)) => parts,
             Ok(part) => vec![part],
             Err(_) => {
-                self.tell(&format!("`{}`, which is no JSON-RPC; servers print logs on standard error", shown(line, 200)));
+                self.tell(&format!(
+                    "`{}`, which is no JSON-RPC; servers print logs on standard error",
+                    shown(line, 200)
+                ));
                 return Vec::new();
             }
         };

@@ -55,7 +55,10 @@ impl Tools {
                 continue;
             }
             if !seen.insert(name.clone()) {
-                tools.told.push(format!("the server lists `{}` twice; the first one counts", words::shown(name.as_bytes(), 100)));
+                tools.told.push(format!(
+                    "the server lists `{}` twice; the first one counts",
+                    words::shown(name.as_bytes(), 100)
+                ));
                 continue;
             }
             tools.add(name, tool, config);
@@ -75,7 +78,8 @@ impl Tools {
         }
         let count = tools.operations.len();
         if count > MOST {
-            let said = format!("the MCP server has {count} tools, and a plugin has at most {MOST}; choose some with `tools`");
+            let said =
+                format!("the MCP server has {count} tools, and a plugin has at most {MOST}; choose some with `tools`");
             return Err(Error::precondition("MCP_TOO_MUCH", said));
         }
         let size: usize = tools.operations.iter().map(wire::Operation::encoded_len).sum();
@@ -162,7 +166,10 @@ mod tests {
     }
 
     fn tool(name: &str, annotations: Value) -> Tool {
-        serde_json::from_value(json!({"name": name, "description": name, "inputSchema": {}, "annotations": annotations})).unwrap()
+        serde_json::from_value(
+            json!({"name": name, "description": name, "inputSchema": {}, "annotations": annotations}),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -196,7 +203,9 @@ mod tests {
     fn tools_are_chosen_and_counted() {
         let many = |count: usize| (0..count).map(|n| tool(&format!("t{n}"), json!({}))).collect();
         assert_eq!(Tools::of(many(20), &config(r#"{"tools": ["t1*"]}"#)).unwrap().operations.len(), 11);
-        for (count, more, part) in [(2, r#"{"tools": ["x"]}"#, "the server has t0, t1"), (0, "{}", "no tools"), (1_001, "{}", "1001 tools")] {
+        for (count, more, part) in
+            [(2, r#"{"tools": ["x"]}"#, "the server has t0, t1"), (0, "{}", "no tools"), (1_001, "{}", "1001 tools")]
+        {
             let said = Tools::of(many(count), &config(more)).unwrap_err().message;
             assert!(said.contains(part), "{part}: {said}");
         }

@@ -22,11 +22,13 @@ pub(crate) fn question(decision: &DecisionView) -> Option<ElicitRequestParams> {
     let ids: Vec<&str> = decision.options.iter().map(|(id, _)| id.as_str()).collect();
     let labels: Vec<&str> = decision.options.iter().map(|(_, label)| label.as_str()).collect();
     let mut properties = Map::new();
-    properties.insert(OPTION.to_owned(), json!({"type": "string", "title": "Answer", "enum": ids, "enumNames": labels}));
+    properties
+        .insert(OPTION.to_owned(), json!({"type": "string", "title": "Answer", "enum": ids, "enumNames": labels}));
     let mut required = vec![Value::from(OPTION)];
     let form = decision.form.as_ref();
     for (name, field) in form.and_then(|form| form["properties"].as_object()).into_iter().flatten() {
-        let needed = form.and_then(|form| form["required"].as_array()).is_some_and(|all| all.iter().any(|one| one == name));
+        let needed =
+            form.and_then(|form| form["required"].as_array()).is_some_and(|all| all.iter().any(|one| one == name));
         // Forms of MCP have plain fields only.
         let plain = matches!(field["type"].as_str(), Some("string" | "number" | "integer" | "boolean"));
         if !plain || name == OPTION {
@@ -35,9 +37,21 @@ pub(crate) fn question(decision: &DecisionView) -> Option<ElicitRequestParams> {
             }
             continue;
         }
-        let known = ["type", "title", "description", "enum", "minimum", "maximum", "minLength", "maxLength", "format", "default"];
+        let known = [
+            "type",
+            "title",
+            "description",
+            "enum",
+            "minimum",
+            "maximum",
+            "minLength",
+            "maxLength",
+            "format",
+            "default",
+        ];
         let kept = field.as_object().into_iter().flatten().filter(|(word, _)| known.contains(&word.as_str()));
-        properties.insert(name.clone(), Value::Object(kept.map(|(word, value)| (word.clone(), value.clone())).collect()));
+        properties
+            .insert(name.clone(), Value::Object(kept.map(|(word, value)| (word.clone(), value.clone())).collect()));
         if needed {
             required.push(name.clone().into());
         }
@@ -86,7 +100,10 @@ mod tests {
             serde_json::from_value(json!({"action": action, "content": content})).unwrap()
         };
         let given = answer("d1", said("accept", json!({"option": "yes", "reason": "now"})), "ada").unwrap();
-        assert_eq!((given.option.as_str(), given.form, given.by.as_str()), ("yes", Some(json!({"reason": "now"})), "ada"));
+        assert_eq!(
+            (given.option.as_str(), given.form, given.by.as_str()),
+            ("yes", Some(json!({"reason": "now"})), "ada")
+        );
         assert!(answer("d1", said("decline", json!({"option": "yes"})), "ada").is_none());
         assert!(answer("d1", said("accept", json!({})), "ada").is_none());
     }

@@ -65,10 +65,12 @@ pub(crate) fn tool(name: &str, target: &Target) -> Tool {
     match target {
         Target::Own(own) => own.tool(),
         Target::Operation(_, operation, _) => {
-            let mut tool = Tool::new(name.to_owned(), operation.description.clone(), object(&operation.input_schema.value()));
+            let mut tool =
+                Tool::new(name.to_owned(), operation.description.clone(), object(&operation.input_schema.value()));
             // Older versions know outputs that are objects only.
             let output = operation.output_schema.as_ref().map(consort_core::Json::value);
-            tool.output_schema = output.filter(|schema| schema["type"] == "object").map(|schema| Arc::new(object(&schema)));
+            tool.output_schema =
+                output.filter(|schema| schema["type"] == "object").map(|schema| Arc::new(object(&schema)));
             let reads = operation.effect == Effect::Read;
             let mut notes = ToolAnnotations::new().read_only(reads);
             if !reads {

@@ -9,9 +9,9 @@ use consort_core::ports::BlobStore;
 use consort_core::{Error, Kind};
 use rmcp::ServerHandler;
 use rmcp::model::{
-    CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ClientResult, ElicitRequest, ElicitResult, ErrorData,
-    Implementation, InputRequest, InputRequiredResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
-    ServerCapabilities, ServerConfig, ServerRequest, Tool,
+    CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ClientResult, ElicitRequest, ElicitResult,
+    ErrorData, Implementation, InputRequest, InputRequiredResult, ListToolsResult, PaginatedRequestParams,
+    ProtocolVersion, ServerCapabilities, ServerConfig, ServerRequest, Tool,
 };
 use rmcp::service::{PeerRequestOptions, RequestContext, RoleServer};
 use serde_json::json;
@@ -87,7 +87,9 @@ impl Mesh {
                     return Err(operation::bad(&Error::bad_field("arguments.workflow", said)));
                 }
                 if let Some(handle) = request.request_state {
-                    return self.resume(&*workflows, &handle, request.input_responses.unwrap_or_default(), context).await;
+                    return self
+                        .resume(&*workflows, &handle, request.input_responses.unwrap_or_default(), context)
+                        .await;
                 }
                 match workflows.start(&workflow, inputs, &Uuid::new_v4().to_string()).await {
                     Err(error) => Err(error),
@@ -121,7 +123,9 @@ impl Mesh {
         };
         match done {
             Ok(value) => Ok(operation::of_value(value).into()),
-            Err(error) if error.kind == Kind::NotFound => Ok(operation::unsuccessful(&format!("NOT_FOUND: {}", error.message)).into()),
+            Err(error) if error.kind == Kind::NotFound => {
+                Ok(operation::unsuccessful(&format!("NOT_FOUND: {}", error.message)).into())
+            }
             Err(error) => operation::unmade(error).map(CallToolResponse::from),
         }
     }
@@ -208,7 +212,8 @@ impl Mesh {
     fn keep(&self, waiting: Waiting) -> String {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         if asked.len() >= ASKED
-            && let Some(oldest) = asked.iter().min_by_key(|(_, waiting)| waiting.since).map(|(handle, _)| handle.clone())
+            && let Some(oldest) =
+                asked.iter().min_by_key(|(_, waiting)| waiting.since).map(|(handle, _)| handle.clone())
         {
             asked.remove(&oldest);
         }

@@ -7,7 +7,9 @@ use consort_core::event::{Code, Failure};
 use consort_core::plugin::{Invoke, InvokeNews, OperationName, Origin};
 use consort_core::ports::BlobStore;
 use consort_core::{Error, Kind};
-use rmcp::model::{CallToolResult, ContentBlock, ErrorCode, ErrorData, JsonObject, ProgressNotificationParam, ProgressToken};
+use rmcp::model::{
+    CallToolResult, ContentBlock, ErrorCode, ErrorData, JsonObject, ProgressNotificationParam, ProgressToken,
+};
 use rmcp::service::{RequestContext, RoleServer};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -142,7 +144,10 @@ async fn output(blobs: Option<&dyn BlobStore>, data: Data, is_mcp: bool) -> Call
         Data::Blob(blob) => match read(blobs, &blob).await {
             Ok(value) => value,
             Err(why) => {
-                let said = format!("the output is the blob {}, {} bytes of {}: {why}", blob.sha256, blob.size, blob.media_type);
+                let said = format!(
+                    "the output is the blob {}, {} bytes of {}: {why}",
+                    blob.sha256, blob.size, blob.media_type
+                );
                 return unsuccessful(&said);
             }
         },

@@ -35,8 +35,10 @@ impl Own {
             "run": {"type": "string"}, "workflow": {"type": "string"}, "state": {"type": "string"}, "is_over": {"type": "boolean"},
             "output": {}, "error": {"type": "string"}, "decisions": {"type": "array"}
         }, "required": ["run", "workflow", "state", "is_over"]});
-        let decisions = json!({"type": "object", "properties": {"decisions": {"type": "array"}}, "required": ["decisions"]});
-        let answered = json!({"type": "object", "properties": {"answered": {"type": "string"}}, "required": ["answered"]});
+        let decisions =
+            json!({"type": "object", "properties": {"decisions": {"type": "array"}}, "required": ["decisions"]});
+        let answered =
+            json!({"type": "object", "properties": {"answered": {"type": "string"}}, "required": ["answered"]});
         let (said, properties, required, output, reads) = match self {
             Own::Start => (
                 "Starts a run of a workflow. With `wait_s` it waits for the run's end, and asks you the questions that the run asks.",
@@ -49,9 +51,13 @@ impl Own {
                 run,
                 false,
             ),
-            Own::Status => {
-                ("Tells where a run stands, and what it yielded.", json!({"run": text("Id of the run")}), json!(["run"]), run, true)
-            }
+            Own::Status => (
+                "Tells where a run stands, and what it yielded.",
+                json!({"run": text("Id of the run")}),
+                json!(["run"]),
+                run,
+                true,
+            ),
             Own::Decisions => (
                 "Lists the open questions to people, oldest first.",
                 json!({"run": text("Only those of this run")}),
@@ -72,7 +78,8 @@ impl Own {
                 false,
             ),
         };
-        let input = json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false});
+        let input =
+            json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false});
         let mut tool = Tool::new(self.name(), said, object(&input));
         tool.output_schema = Some(Arc::new(object(&output)));
         tool.annotations = Some(ToolAnnotations::new().read_only(reads));
@@ -168,7 +175,8 @@ mod tests {
         arguments.text("by");
         arguments.object("form");
         arguments.seconds("wait_s", 60.0);
-        let fields: Vec<String> = arguments.end().unwrap_err().violations.into_iter().map(|wrong| wrong.field).collect();
+        let fields: Vec<String> =
+            arguments.end().unwrap_err().violations.into_iter().map(|wrong| wrong.field).collect();
         assert_eq!(fields, ["arguments.run", "arguments.by", "arguments.form", "arguments.wait_s", "arguments.x"]);
     }
 }

@@ -75,7 +75,8 @@ pub trait Workflows: Send + Sync + 'static {
 impl RunView {
     /// As a tool's output.
     pub(crate) fn json(&self) -> Value {
-        let mut said = json!({"run": self.run, "workflow": self.workflow, "state": self.state, "is_over": self.is_over});
+        let mut said =
+            json!({"run": self.run, "workflow": self.workflow, "state": self.state, "is_over": self.is_over});
         if let Some(output) = &self.output {
             said["output"] = output.clone();
         }
@@ -92,7 +93,8 @@ impl RunView {
 impl DecisionView {
     /// As a tool's output.
     pub(crate) fn json(&self) -> Value {
-        let options: Vec<Value> = self.options.iter().map(|(id, label)| json!({"option": id, "label": label})).collect();
+        let options: Vec<Value> =
+            self.options.iter().map(|(id, label)| json!({"option": id, "label": label})).collect();
         let mut said = json!({"decision": self.decision, "run": self.run, "step": self.step, "question": self.question, "options": options});
         if let Some(form) = &self.form {
             said["form"] = form.clone();

@@ -76,10 +76,18 @@ pub(crate) async fn start(config: &Value) -> Result<Adapter, String> {
 impl Adapter {
     pub(crate) fn operation(&self, name: &str) -> &wire::Operation {
         let names: Vec<&str> = self.hello.operations.iter().map(|operation| operation.name.as_str()).collect();
-        self.hello.operations.iter().find(|operation| operation.name == name).unwrap_or_else(|| panic!("{name}: {names:?}"))
+        self.hello
+            .operations
+            .iter()
+            .find(|operation| operation.name == name)
+            .unwrap_or_else(|| panic!("{name}: {names:?}"))
     }
 
-    pub(crate) async fn begin(&self, operation: &str, input: &Value) -> Result<tonic::Streaming<wire::InvokeResponse>, Status> {
+    pub(crate) async fn begin(
+        &self,
+        operation: &str,
+        input: &Value,
+    ) -> Result<tonic::Streaming<wire::InvokeResponse>, Status> {
         let input = Some(Payload { kind: Some(payload::Kind::Json(input.to_string())) });
         let request = wire::InvokeRequest { operation: operation.to_owned(), input, ..wire::InvokeRequest::default() };
         let mut request = Request::new(request);
@@ -117,7 +125,8 @@ impl Adapter {
 pub(crate) fn npm(packages: &[&str], folder: &str) -> Result<PathBuf, String> {
     static ONE: OnceLock<std::sync::Mutex<()>> = OnceLock::new();
     let _one = ONE.get_or_init(Default::default).lock().unwrap();
-    let version = Command::new("node").arg("--version").output().map_err(|error| format!("node is not here: {error}"))?;
+    let version =
+        Command::new("node").arg("--version").output().map_err(|error| format!("node is not here: {error}"))?;
     let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
     let major = version.trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.unwrap_or_default() < 18 {

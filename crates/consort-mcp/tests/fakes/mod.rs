@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use consort_core::event::{Code, Failure};
 use consort_core::plugin::{
-    Effect, Invocation, Invoke, InvokeNews, Operation, OperationName, Outcome, Permissions, PluginAction, PluginState, PluginView,
-    Plugins,
+    Effect, Invocation, Invoke, InvokeNews, Operation, OperationName, Outcome, Permissions, PluginAction, PluginState,
+    PluginView, Plugins,
 };
 use consort_core::{Data, Error, Json};
 use consort_mcp::server::{Answer, DecisionView, RunView, Workflows};
@@ -99,8 +99,13 @@ impl Plugins for FakePlugins {
         let Data::Inline(input) = &call.input else { return Err(Error::bad_field("input", "is a blob")) };
         let input = input.value();
         let done = |result| {
-            let outcome =
-                Outcome { result, would: Vec::new(), actions: Vec::new(), took: Duration::ZERO, version: "1.0.0".into() };
+            let outcome = Outcome {
+                result,
+                would: Vec::new(),
+                actions: Vec::new(),
+                took: Duration::ZERO,
+                version: "1.0.0".into(),
+            };
             Ok(InvokeNews::Done(outcome))
         };
         let progress = |fraction, said: &str| Ok(InvokeNews::Progress(fraction, said.to_owned()));
@@ -114,7 +119,9 @@ impl Plugins for FakePlugins {
             "fail" => vec![done(Err(Failure::new(Code::NotFound, "there is no such commit")))],
             "slow" => vec![progress(0.1, "begun")],
             "picture" => {
-                vec![done(Ok(Data::of(&json!({"content": [{"type": "image", "data": "AAAA", "mimeType": "image/png"}]}))))]
+                vec![done(Ok(Data::of(
+                    &json!({"content": [{"type": "image", "data": "AAAA", "mimeType": "image/png"}]}),
+                )))]
             }
             "list" => vec![done(Ok(Data::of(&json!([1, 2]))))],
             _ => return Err(Error::precondition("PLUGIN_REFUSED", "the fake refuses")),
@@ -176,7 +183,8 @@ impl FakeWorkflows {
         let run = RunView { run: "run-1".into(), workflow: "deploy".into(), ..RunView::default() };
         match answer {
             None => {
-                let options = vec![("yes".to_owned(), "Deploy it".to_owned()), ("no".to_owned(), "Leave it".to_owned())];
+                let options =
+                    vec![("yes".to_owned(), "Deploy it".to_owned()), ("no".to_owned(), "Leave it".to_owned())];
                 let decision = DecisionView {
                     decision: "decision-1".into(),
                     run: "run-1".into(),

@@ -1,4 +1,5 @@
 //! Starting the adapter as the plugin host does, and what is needed from outside.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::path::{Path, PathBuf};

@@ -107,7 +107,7 @@ impl<S> Front<S> {
             return Some(refuse(StatusCode::FORBIDDEN, "foreign_origin", said));
         }
         let path = request.uri().path();
-        if path.starts_with("/v1/") && self.http.is_some() {
+        if (path.starts_with("/v1/") || path == "/mcp") && self.http.is_some() {
             return None;
         }
         if path.starts_with("/consort.") || path.starts_with("/grpc.") {
@@ -115,7 +115,7 @@ impl<S> Front<S> {
             return Some(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", said));
         }
         let said = match &self.http {
-            Some(_) => "there is nothing here; gRPC answers on this port, and OpenAI's methods under /v1/",
+            Some(_) => "there is nothing here; gRPC answers on this port, OpenAI's methods under /v1/, and MCP at /mcp",
             None => "there is nothing here; gRPC answers on this port",
         };
         Some(refuse(StatusCode::NOT_FOUND, "no_such_path", said))

@@ -24,7 +24,11 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct PluginConfig {
     /// Folder with its manifest; a relative one is taken from the file's folder.
+    #[serde(default)]
     pub path: PathBuf,
+    /// Instead of a folder an MCP server: `{command: [...]}` or `{url: ...}`, and what the adapter takes besides.
+    #[serde(default)]
+    pub mcp: Option<serde_json::Value>,
     /// What it may reach: `all` that its manifest wants, or a list. Nothing if absent.
     #[serde(default)]
     pub grant: Grant,
@@ -140,7 +144,11 @@ impl Config {
             if !is_name(id) {
                 say(format!("plugins.{id}"), "is no id; use a letter, then letters, digits, `_` and `-`".into());
             }
-            if plugin.path.is_relative() {
+            let here = !plugin.path.as_os_str().is_empty();
+            if here == plugin.mcp.is_some() {
+                say(format!("plugins.{id}"), "needs either `path` or `mcp`".into());
+            }
+            if here && plugin.path.is_relative() {
                 plugin.path = base.join(&plugin.path);
             }
             for (name, secret) in &plugin.secrets {
@@ -179,7 +187,8 @@ mod tests {
         for (text, part) in [
             ("plugins: {1x: {path: a}}", "plugins.1x"),
             ("plugins: {x: {path: a, secrets: {T: {}}}}", "name one place"),
-            ("plugins: {x: {}}", "path"),
+            ("plugins: {x: {}}", "needs either `path` or `mcp`"),
+            ("plugins: {x: {path: a, mcp: {url: u}}}", "needs either `path` or `mcp`"),
             ("plugins: {x: {path: a, grnt: all}}", "grnt"),
         ] {
             let said = read(text).unwrap_err().message;

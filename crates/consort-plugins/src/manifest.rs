@@ -10,6 +10,8 @@ use serde::Deserialize;
 
 /// Name of the file.
 pub const MANIFEST: &str = "consort-plugin.toml";
+/// The version of a plugin that is an MCP server: what the server says of itself is in its description.
+pub(crate) const VERSION_OF_MCP: &str = "0.0.0";
 /// Bytes that it may have.
 const SIZE: u64 = 64 * 1024;
 
@@ -92,6 +94,23 @@ impl Manifest {
             toml::from_str(&text).map_err(|error| bad(format!("`{shown}`: {}", error.to_string().trim())))?;
         manifest.check(&shown.to_string())?;
         Ok(manifest)
+    }
+
+    /// What an MCP server has instead of a manifest: it wants nothing, and gets what the operator lists.
+    pub(crate) fn of_mcp(id: &str, command: Vec<String>) -> Manifest {
+        Manifest {
+            id: id.to_owned(),
+            version: VERSION_OF_MCP.to_owned(),
+            language: "mcp".to_owned(),
+            description: String::new(),
+            command,
+            protocol: Some(1),
+            agents: Vec::new(),
+            sha256: None,
+            permissions: Permissions::default(),
+            // Its package may have to be fetched first.
+            limits: Limits { start_s: 90, ..Limits::default() },
+        }
     }
 
     fn check(&self, at: &str) -> Result<(), Error> {

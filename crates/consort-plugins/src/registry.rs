@@ -42,6 +42,8 @@ pub struct Options {
     pub host: HostParts,
     /// What holds them.
     pub sandboxes: Arc<Sandboxes>,
+    /// Program and arguments of the adapter for MCP servers.
+    pub mcp: Vec<String>,
 }
 
 /// The plugins of a mesh. Cheap to clone.
@@ -66,12 +68,12 @@ struct Entry {
 impl Plugins {
     /// Starts all plugins that the file names and that were installed. They come up by themselves; a call waits for its own.
     pub fn open(options: Options) -> Result<Plugins, Error> {
-        let Options { config, folder, blobs, host, sandboxes } = options;
+        let Options { config, folder, blobs, host, sandboxes, mcp } = options;
         let told =
             |error: std::io::Error| Error::precondition("PLUGINS_FOLDER", format!("`{}`: {error}", folder.display()));
         std::fs::create_dir_all(&folder).map_err(told)?;
         let inner = Inner {
-            around: Around { host: Arc::new(Host::open(host).map_err(told)?), sandboxes },
+            around: Around { host: Arc::new(Host::open(host).map_err(told)?), sandboxes, mcp },
             grants: Grants::open(&folder)?,
             audit: Arc::new(Audit::open(&folder).map_err(told)?),
             plugins: RwLock::default(),
@@ -127,20 +129,31 @@ impl Plugins {
             Some(Grant::These(these)) => Some(joined(these, &kept)),
             None => Some(kept),
         };
-        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let data = self.0.folder.join("data").join(id);
+        let folder = match configured.and_then(|plugin| plugin.mcp.as_ref()) {
+            // An MCP server is started where it keeps what it keeps.
+            Some(_) => data.clone(),
+            None => folder.canonicalize().unwrap_or_else(|_| folder.to_owned()),
+        };
         Spec {
             id: id.into(),
-            data: self.0.folder.join("data").join(id),
+            data,
             granted,
             config: configured.map(|plugin| plugin.config.clone()).unwrap_or_default(),
             secrets: configured.map(|plugin| plugin.secrets.clone().into_iter().collect()).unwrap_or_default(),
             sandbox: configured.map(|plugin| plugin.sandbox).unwrap_or_default(),
+            mcp: configured.and_then(|plugin| plugin.mcp.clone()),
             folder,
         }
     }
 
     fn add(&self, id: &str, folder: &Path) -> Arc<Entry> {
         let spec = self.spec(id, folder);
+        if spec.mcp.is_some()
+            && let Err(error) = std::fs::create_dir_all(&spec.data)
+        {
+            tracing::error!(plugin = id, %error, "it gets no folder");
+        }
         let enabled = self.0.config.plugins.get(id).is_none_or(|plugin: &PluginConfig| plugin.enabled);
         let folder = spec.folder.clone();
         let entry = Arc::new(Entry { plugin: supervise(spec, enabled, self.0.around.clone()), folder });
@@ -356,7 +369,8 @@ impl consort_core::plugin::Plugins for Plugins {
 
     async fn reload(&self, id: &str, grant: bool) -> Result<PluginView, Error> {
         let entry = self.get(id)?;
-        if grant {
+        let is_mcp = self.0.config.plugins.get(id).is_some_and(|plugin| plugin.mcp.is_some());
+        if grant && !is_mcp {
             let manifest = Manifest::read(&entry.folder)?;
             let wanted = manifest.wanted(&entry.folder, &self.0.folder.join("data").join(id));
             let kept = self.0.grants.of(id);

@@ -21,7 +21,7 @@ use crate::contract::{Hello, mistakes};
 use crate::convert;
 use crate::hold::{Hold, Sandboxes, hold};
 use crate::host::{Guest, Host};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, VERSION_OF_MCP};
 use crate::process::{Program, Running, start};
 use crate::stats::Stats;
 use crate::wire::Wire;
@@ -51,6 +51,8 @@ pub(crate) struct Spec {
     pub config: serde_json::Value,
     pub secrets: Vec<(String, SecretFrom)>,
     pub sandbox: SandboxMode,
+    /// Instead of a program an MCP server, as the adapter takes it.
+    pub mcp: Option<serde_json::Value>,
 }
 
 /// Where a plugin stands.
@@ -134,6 +136,8 @@ pub(crate) enum Order {
 pub(crate) struct Around {
     pub host: Arc<Host>,
     pub sandboxes: Arc<Sandboxes>,
+    /// Program and arguments of the adapter for MCP servers.
+    pub mcp: Vec<String>,
 }
 
 /// A plugin of the registry.
@@ -324,7 +328,10 @@ async fn drain(live: &Live) {
 async fn bring_up(spec: &Spec, around: &Around) -> Result<Live, Failed> {
     let (id, host) = (&spec.id, &around.host);
     let refused = |reason, why: String| Failed::Refused(Error::precondition(reason, format!("plugin `{id}` {why}")));
-    let manifest = Manifest::read(&spec.folder).map_err(Failed::Refused)?;
+    let manifest = match &spec.mcp {
+        Some(_) => Manifest::of_mcp(id, around.mcp.clone()),
+        None => Manifest::read(&spec.folder).map_err(Failed::Refused)?,
+    };
     if *manifest.id != **id {
         return Err(refused("PLUGIN_NAME", format!("has a manifest that says `{}`; use that id", manifest.id)));
     }
@@ -363,7 +370,7 @@ async fn bring_up(spec: &Spec, around: &Around) -> Result<Live, Failed> {
         path,
         arguments: manifest.command[1..].to_vec(),
         data: spec.data.clone(),
-        environment: environment(&granted),
+        environment: environment(&granted).into_iter().chain(spec.mcp.as_ref().map(|entry| mcp(id, entry))).collect(),
         host: Some((host.socket.clone(), token.clone())),
         hold: held,
         patience: manifest.limits.start(),
@@ -465,6 +472,14 @@ fn hangs(id: &str, running: &Running, why: Late) -> Failed {
     let words = running.last_words();
     let words = if words.is_empty() { String::new() } else { format!("; it said: {words}") };
     Failed::Crashed(Error::precondition("PLUGIN_START", format!("plugin `{id}` {why}{words}")))
+}
+
+/// What the adapter is told of its MCP server.
+fn mcp(id: &str, entry: &serde_json::Value) -> (String, String) {
+    let mut entry = entry.clone();
+    entry["id"] = id.into();
+    entry["version"] = VERSION_OF_MCP.into();
+    ("CONSORT_MCP".to_owned(), entry.to_string())
 }
 
 /// The variables that are granted, and those that no program can do without.

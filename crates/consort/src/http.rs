@@ -1,4 +1,4 @@
-//! What joins OpenAI's methods to the rest: the router's pass-through, and calls on behalf of tasks.
+//! What the port answers besides gRPC, and what joins OpenAI's methods to the rest: the router's pass-through, and calls on behalf of tasks.
 
 use std::borrow::Cow;
 use std::pin::Pin;
@@ -12,13 +12,36 @@ use consort_core::model::{
     Budget, CachePolicy, Caller, GenerateRequest, Generation, Models, PassBody, PassHead, PassMethod, PassThrough,
     Passed, Reply, Routing,
 };
+use consort_core::ports::BlobStore;
 use consort_engine::Engine;
 use consort_gateway::{Calls, Gateway, Handler, Options, TaskRef};
 use consort_inference::{PassOutcome, PassRequest, Router};
+use consort_mcp::server::McpServer;
 use http_body::Body as _;
+use tokio_util::sync::CancellationToken;
+
+/// What is no gRPC: OpenAI's methods under `/v1/`, if there are models, and MCP at `/mcp`, if there are plugins.
+pub(crate) fn handler(
+    models: Option<Handler>,
+    plugins: Option<&consort_plugins::Plugins>,
+    blobs: Arc<dyn BlobStore>,
+    end: CancellationToken,
+) -> Option<Handler> {
+    let mcp = plugins.map(|plugins| {
+        let options = consort_mcp::server::Options { end, ..consort_mcp::server::Options::default() };
+        McpServer::new(Arc::new(plugins.clone()), None, Some(blobs), options).handler()
+    });
+    match (models, mcp) {
+        (models, None) => models,
+        (None, Some(mcp)) => Some(mcp),
+        (Some(models), Some(mcp)) => {
+            Some(Arc::new(move |request| if request.uri().path() == "/mcp" { mcp(request) } else { models(request) }))
+        }
+    }
+}
 
 /// OpenAI's methods over a router and an engine.
-pub(crate) fn handler(router: &Router, engine: &Engine) -> Handler {
+pub(crate) fn openai(router: &Router, engine: &Engine) -> Handler {
     let models: Arc<dyn Models> = Arc::new(router.clone());
     let calls = Arc::new(Recorded { engine: engine.clone(), models: Arc::clone(&models) });
     let pass = Arc::new(Passing(router.clone()));

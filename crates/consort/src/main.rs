@@ -39,6 +39,11 @@ fn main() -> ExitCode {
     if words.next().is_some_and(|word| word == plugins::SANDBOX) {
         return consort_sandbox::sandbox_main(words);
     }
+    if std::env::args_os().nth(1).is_some_and(|word| word == plugins::MCP) {
+        // A plugin of its own: what it prints is the plugin protocol's.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        return runtime.map_or(ExitCode::FAILURE, |runtime| runtime.block_on(consort_mcp::serve_adapter()));
+    }
     let cli = Cli::parse();
     #[cfg(feature = "llama")]
     if let Command::TrialLoad { file } = &cli.command {

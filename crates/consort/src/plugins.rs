@@ -41,6 +41,7 @@ pub(crate) fn open(
         Some(path) => Config::read(&std::path::absolute(path)?)?,
         None => Config::default(),
     };
+    let exe = std::env::current_exe()?.to_string_lossy().into_owned();
     let events: Arc<dyn Events> = Arc::new(Publisher(engine.clone()));
     let folder = std::path::absolute(data.join("plugins"))?;
     Ok(Some(Plugins::open(Options {
@@ -49,6 +50,7 @@ pub(crate) fn open(
         blobs,
         host: HostParts { events: Some(events) },
         sandboxes: Arc::new(sandboxes()?),
+        mcp: vec![exe, MCP.to_owned()],
     })?))
 }
 
@@ -56,6 +58,9 @@ pub(crate) fn open(
 pub(crate) fn sandboxes() -> std::io::Result<Sandboxes> {
     Ok(Sandboxes::new(std::env::current_exe()?, &[SANDBOX]))
 }
+
+/// The hidden command that serves an MCP server as a plugin.
+pub(crate) const MCP: &str = "mcp-plugin";
 
 /// The hidden command that makes a sandbox.
 pub(crate) const SANDBOX: &str = "sandbox-init";

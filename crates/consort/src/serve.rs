@@ -97,7 +97,9 @@ pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<()> {
     let any = models.is_some() || plugins.is_some();
     let own_steps = any.then(|| tokio::spawn(engine.clone().do_own_steps(stop_serving.clone())));
     let limits = Limits { connections: options.max_connections, ..Limits::default() };
-    let http = models.as_ref().map(|models| crate::http::handler(&models.router, &engine));
+    let openai = models.as_ref().map(|models| crate::http::openai(&models.router, &engine));
+    let http =
+        crate::http::handler(openai, plugins.as_ref(), Arc::clone(engine.store()) as Arc<_>, stop_serving.clone());
     let api_options = ApiOptions { server: instance, limits, http };
     let mut api =
         tokio::spawn(consort_api::serve(listener, api_options, engine, bus, groups.clone(), stop_serving.clone()));

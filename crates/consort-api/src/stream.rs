@@ -130,7 +130,7 @@ mod tests {
         let stream = follow(STALL, CancellationToken::new(), |reader: Reader<i32>| {
             async move {
                 for n in 0..200 {
-                    reader.give(n).await?;
+                    reader.give(n).await.map_err(status::of)?;
                 }
                 Ok(())
             }
@@ -153,7 +153,7 @@ mod tests {
                     }
                 };
                 done.send(given).unwrap();
-                Err(error)
+                Err(status::of(error))
             }
             .boxed()
         });
@@ -172,7 +172,7 @@ mod tests {
         let stop = CancellationToken::new();
         let mut stream = follow(STALL, stop.clone(), |reader: Reader<i32>| {
             async move {
-                reader.give(1).await?;
+                reader.give(1).await.map_err(status::of)?;
                 std::future::pending().await
             }
             .boxed()

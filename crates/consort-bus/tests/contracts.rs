@@ -6,7 +6,10 @@ use consort_core::event::{
     Cause, Code, DecisionRequested, Entry, Fact, Failure, LeaseLoss, Parent, ProjectRef, Record, Report, RunStarted,
     Trigger,
 };
-use consort_core::model::{Asked, Cached, Calls, Finish, GenerateRequest, Policy, Reply, Route, Started, Tried, Usage};
+use consort_core::model::{
+    Asked, Cached, Calls, Digest, Finish, GenerateRequest, Policy, Reply, Route, Started, Tried, Usage,
+};
+use consort_core::plugin::{Effect, OperationBegan, OperationCalled, OperationName};
 use consort_core::{BlobRef, Data, RunId, StepKey, contract};
 use serde_json::{Value, json};
 use uuid::Uuid;

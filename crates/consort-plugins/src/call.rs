@@ -394,7 +394,7 @@ impl Work {
         if status.code() == tonic::Code::DeadlineExceeded && Deadline::now() >= self.until {
             return Ended::Late;
         }
-        self.done(on, Err(convert::failure(status)), Vec::new(), Vec::new(), began)
+        Work::done(on, Err(convert::failure(status)), Vec::new(), Vec::new(), began)
     }
 
     async fn finish(&self, on: &Live, gathered: Gathered, result: wire::Result, began: Instant) -> Ended {
@@ -424,11 +424,10 @@ impl Work {
             Err(Broke::Contract(why)) => Err(broke(why)),
             Err(Broke::Mesh(error)) => return Ended::Failed(error),
         };
-        self.done(on, result, would, actions, began)
+        Work::done(on, result, would, actions, began)
     }
 
     fn done(
-        &self,
         on: &Live,
         result: Result<Data, Failure>,
         would: Vec<String>,
@@ -545,13 +544,11 @@ async fn room(on: &Live, call: &Invoke, until: Deadline) -> Result<Room, Error> 
         }
     };
     let place = on.queue.clone().try_acquire_owned().map_err(|_| full())?;
-    match timeout_at(until, on.permits.clone().acquire_owned()).await {
-        Ok(Ok(permit)) => Ok((place, permit)),
-        _ => {
-            let said = format!("`{}` waited for its turn until its time was up", call.operation);
-            Err(Error::new(Kind::DeadlineExceeded, "DEADLINE_EXCEEDED", said))
-        }
+    if let Ok(Ok(permit)) = timeout_at(until, on.permits.clone().acquire_owned()).await {
+        return Ok((place, permit));
     }
+    let said = format!("`{}` waited for its turn until its time was up", call.operation);
+    Err(Error::new(Kind::DeadlineExceeded, "DEADLINE_EXCEEDED", said))
 }
 
 fn cut(mut text: String) -> String {

@@ -316,13 +316,11 @@ impl Bench<'_> {
     async fn abandoned(&self) -> Outcome {
         let subject = self.up().await?;
         subject.running.abandon();
-        match tokio::time::timeout(END, subject.running.ended()).await {
-            Ok(_) => Ok(()),
-            Err(_) => {
-                subject.running.stop().await;
-                wrong("it still ran 5 s later; read standard input, and end when it does")
-            }
+        if tokio::time::timeout(END, subject.running.ended()).await.is_ok() {
+            return Ok(());
         }
+        subject.running.stop().await;
+        wrong("it still ran 5 s later; read standard input, and end when it does")
     }
 
     async fn crashes(&self) -> Outcome {

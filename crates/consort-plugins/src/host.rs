@@ -13,6 +13,7 @@ use consort_core::{Error, Json};
 use consort_proto::blob::{Payload, payload};
 use consort_proto::plugin as wire;
 use consort_proto::plugin::plugin_host_service_server::{PluginHostService, PluginHostServiceServer};
+use sha2::{Digest as _, Sha256};
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -135,7 +136,6 @@ fn may_keep(guest: &Guest, key: &str) -> Result<PathBuf, Status> {
         return Err(Status::invalid_argument(format!("key: has {} bytes; give 1 to {KEY}", key.len())));
     }
     // Names of files have at most 255 bytes; the digest stands for the key.
-    use sha2::{Digest as _, Sha256};
     Ok(guest.data.join("state").join(hex::encode(Sha256::digest(key.as_bytes()))))
 }
 

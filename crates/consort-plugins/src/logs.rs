@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(lines.next().await, None);
 
         let logs = Logs::default();
-        let many: String = (0..5_000).map(|n| format!("line {n}\n")).collect();
+        let many = (0..5_000).map(|n| format!("line {n}\n")).collect::<Vec<_>>().concat();
         logs.clone().follow("x".into(), many.as_bytes()).await;
         assert_eq!(logs.last(1), "line 999");
     }

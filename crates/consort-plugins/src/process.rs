@@ -328,12 +328,11 @@ async fn watch_over(
         () = end.cancelled() => {
             drop(stdin.take());
             to_all(Signal::TERM);
-            match tokio::time::timeout(GRACE, child.wait()).await {
-                Ok(status) => status,
-                Err(_) => {
-                    to_all(Signal::KILL);
-                    child.wait().await
-                }
+            if let Ok(status) = tokio::time::timeout(GRACE, child.wait()).await {
+                status
+            } else {
+                to_all(Signal::KILL);
+                child.wait().await
             }
         }
     };

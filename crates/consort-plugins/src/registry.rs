@@ -200,9 +200,13 @@ impl Plugins {
         };
         let stats = &entry.plugin.stats;
         // In a sandbox the program is a child of its keeper.
-        let seen = live.as_ref().map(|live| match live.sandbox.is_empty() {
-            true => Usage { program: live.running.pid, processes: 1, resident_bytes: memory(live.running.pid) },
-            false => usage(live.running.pid),
+        let seen = live.as_ref().map(|live| {
+            let pid = live.running.pid;
+            if live.sandbox.is_empty() {
+                Usage { program: pid, processes: 1, resident_bytes: memory(pid) }
+            } else {
+                usage(pid)
+            }
         });
         let spec = self.spec(id, &entry.folder);
         let manifest = live.as_ref().map(|live| live.manifest.clone()).or_else(|| Manifest::read(&entry.folder).ok());

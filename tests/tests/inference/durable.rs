@@ -143,7 +143,7 @@ async fn tokens_of_a_run_are_watched_and_resumed() {
 async fn a_crash_in_the_middle_of_a_local_answer_costs_nothing_but_the_answer() {
     let mut mesh = Mesh::with(&["--lease-ttl-ms", "1000"]).await;
     let client = mesh.client();
-    let facts: String = (0..12).map(|n| format!("word{n} ")).collect();
+    let facts = (0..12).map(|n| format!("word{n}")).collect::<Vec<_>>().join(" ");
     let long = format!(
         "name: long\nsteps:\n  - {{id: first, infer: {{model: tiny, prompt: 'Repeat: cat, 17', temperature: 0}}}}\n  - {{id: all, needs: first, for_each: '${{{{ [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16] }}}}', infer: {{model: tiny, prompt: 'Repeat: {facts} ${{{{ index }}}}', temperature: 1, seed: 3, max_tokens: 400, cache: off}}}}\n"
     );

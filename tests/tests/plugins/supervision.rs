@@ -21,7 +21,8 @@ async fn what_breaks_the_handshake_is_named_and_harms_nobody() {
         ("deaf", "echo \"1|1|unix|$CONSORT_PLUGIN_SOCKET|grpc\"; sleep 60", "", "does not listen at"),
         ("flood", "yes aaaaaaaaaaaaaaaaaaaaaaaaaaaa", "", "instead of the handshake"),
     ];
-    let names: String = cases.iter().map(|(id, ..)| format!("  {id}: {{path: HERE/{id}, grant: all}}\n")).collect();
+    let names =
+        cases.iter().map(|(id, ..)| format!("  {id}: {{path: HERE/{id}, grant: all}}\n")).collect::<Vec<_>>().concat();
     let bench = Bench::start(&format!("{names}  conformance: {{path: HERE/conformance, grant: all}}"), |folder| {
         copy_python(&folder.join("conformance"));
         for (id, text, manifest, _) in &cases {

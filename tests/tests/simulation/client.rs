@@ -353,7 +353,9 @@ fn outcome_of<T>(answer: Option<&Result<T, Error>>, run: impl Fn(&T) -> Option<R
             Kind::AlreadyExists => Outcome::Failed(Code::AlreadyExists),
             Kind::FailedPrecondition => Outcome::Failed(Code::FailedPrecondition),
             Kind::OutOfRange => Outcome::Failed(Code::OutOfRange),
-            Kind::ResourceExhausted | Kind::DeadlineExceeded | Kind::Unavailable | Kind::Internal => Outcome::Unknown,
+            Kind::ResourceExhausted | Kind::DeadlineExceeded | Kind::Unavailable | Kind::Aborted | Kind::Internal => {
+                Outcome::Unknown
+            }
         },
     }
 }

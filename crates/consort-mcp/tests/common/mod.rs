@@ -12,7 +12,6 @@ use consort_proto::blob::{Payload, payload};
 use consort_proto::plugin as wire;
 use consort_proto::plugin::plugin_service_client::PluginServiceClient;
 use serde_json::Value;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 use wire::invoke_response::Kind;
 
@@ -35,7 +34,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
 /// The adapter as a plugin, with its data folder.
 pub(crate) struct Adapter {
     pub(crate) running: Running,
-    pub(crate) client: PluginServiceClient<Channel>,
+    pub(crate) client: PluginServiceClient<consort_plugins::Wire>,
     pub(crate) hello: wire::HelloResponse,
     _data: tempfile::TempDir,
 }
@@ -65,10 +64,11 @@ pub(crate) async fn start(config: &Value) -> Result<Adapter, String> {
         data: data.path().join("data"),
         environment,
         host: Some((data.path().join("none"), "a-secret-token".to_owned())),
+        hold: None,
         patience: Duration::from_secs(60),
     };
     let running = consort_plugins::start(&program).await.map_err(|error| error.message)?;
-    let mut client = PluginServiceClient::new(running.channel.clone()).max_decoding_message_size(5 * 1024 * 1024);
+    let mut client = running.client();
     let hello = client.hello(wire::HelloRequest::default()).await.map_err(|status| status.to_string())?.into_inner();
     client.configure(wire::ConfigureRequest::default()).await.map_err(|status| status.to_string())?;
     Ok(Adapter { running, client, hello, _data: data })

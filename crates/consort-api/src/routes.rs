@@ -213,6 +213,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(streams, 12);
+        assert_eq!(streams, 13);
     }
 }

@@ -20,8 +20,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     let test = std::env::current_exe().unwrap();
     let built = test.parent().and_then(Path::parent).unwrap().join("examples").join(name);
-    let made = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
-    if made(&built) < made(&test) {
+    if !built.exists() {
         BUILT.get_or_init(|| {
             let mut cargo = Command::new(env!("CARGO"));
             let done = cargo.args(["build", "-q", "-p", "consort-mcp", "--examples"]).status().unwrap();

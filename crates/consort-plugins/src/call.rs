@@ -112,8 +112,6 @@ impl Invocation for Calling {
                 Ended::Lost(why) if repeats && self.tries < TRIES => {
                     let operation = &self.work.call.operation;
                     tracing::warn!(%operation, tries = self.tries, "called again: {why}");
-                    // Until its end is known.
-                    tokio::time::sleep(Duration::from_millis(20)).await;
                     match live(&mut self.work.caller.phase, &operation.plugin, until).await {
                         Ok(next) => {
                             self.at = At::Begin(next);

@@ -22,6 +22,8 @@ use crate::wire::{Wire, origin};
 
 /// What the environment says to a plugin that was started by the mesh. It is no secret: it tells a person what to do who starts one by hand.
 pub const COOKIE: &str = "consort-plugin-host";
+/// How long the last words of a plugin that did not come up are waited for.
+const WORDS: Duration = Duration::from_millis(200);
 /// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 /// Bytes of a message with a result: 4 MiB and what is around it.
@@ -169,9 +171,7 @@ pub async fn start(program: &Program) -> Result<Running, Error> {
     let mut child =
         command.spawn().map_err(|error| failed("PLUGIN_START", format!("does not start: `{shown}`: {error}")))?;
     let logs = Logs::default();
-    if let Some(stderr) = child.stderr.take() {
-        tokio::spawn(logs.clone().follow(id.clone(), stderr));
-    }
+    let words = child.stderr.take().map(|stderr| tokio::spawn(logs.clone().follow(id.clone(), stderr)));
     let pid = child.id().unwrap_or_default();
     let stdout = child.stdout.take();
     let (ended_by, ended) = watch::channel(None);
@@ -216,8 +216,10 @@ pub async fn start(program: &Program) -> Result<Running, Error> {
         Ok(Ok((path, wire))) => Ok(running(path, wire)),
         Ok(Err(why)) => {
             end.cancel();
-            // Its last words may still be on their way.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // Its last words are there when its standard error ends; one that lives on keeps nobody waiting.
+            if let Some(words) = words {
+                let _ = tokio::time::timeout(WORDS, words).await;
+            }
             let words = logs.last(10);
             let words = if words.is_empty() { String::new() } else { format!("; it said: {words}") };
             Err(failed("PLUGIN_START", format!("{why}{words}")))

@@ -1,7 +1,7 @@
 //! What every plugin must do, tried on one: `consort plugin test FOLDER`.
 //!
-//! Some checks need operations that do something known: a plugin that has `echo`, `count`, `sleep`, `large`, `fail` and `crash` (each SDK has
-//! such an example) is tried with them, too. What another plugin should be called with stands in its `consort-plugin-test.yaml`.
+//! Some checks need operations that do something known: a plugin that has all of `echo`, `count`, `sleep`, `large`, `fail`, `crash` and `write`
+//! (each SDK has such an example) is tried with them, too. What another plugin should be called with stands in its `consort-plugin-test.yaml`.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -28,6 +28,8 @@ use crate::wire::Wire;
 
 /// The file with calls to try.
 pub const EXAMPLES: &str = "consort-plugin-test.yaml";
+/// Operations of the plugin that each SDK has as its example. One alone may mean anything in another plugin.
+const EXAMPLE: [&str; 7] = ["echo", "count", "sleep", "large", "fail", "crash", "write"];
 /// How long a plugin may take to end.
 const END: Duration = Duration::from_secs(5);
 
@@ -325,7 +327,7 @@ impl Bench<'_> {
 
     async fn crashes(&self) -> Outcome {
         let subject = self.up().await?;
-        subject.has(&["crash"])?;
+        subject.has(&EXAMPLE)?;
         let said = subject.call("crash", json!({}), END, false).await;
         let over = tokio::time::timeout(END, subject.running.ended()).await;
         match (said, over) {
@@ -446,7 +448,7 @@ async fn yields(subject: &Subject, operation: &str, input: Value) -> Result<Seen
 }
 
 async fn echo(subject: &Subject) -> Outcome {
-    subject.has(&["echo"])?;
+    subject.has(&EXAMPLE)?;
     for text in ["", "plain", "\u{1F600} é \\ \" \n \u{7f}", &"x".repeat(500_000)] {
         let seen = yields(subject, "echo", json!({"text": text})).await?;
         if seen.output != Some(json!({"text": text})) {
@@ -458,7 +460,7 @@ async fn echo(subject: &Subject) -> Outcome {
 }
 
 async fn count(subject: &Subject) -> Outcome {
-    subject.has(&["count"])?;
+    subject.has(&EXAMPLE)?;
     let seen = yields(subject, "count", json!({"to": 5, "delay_ms": 1})).await?;
     if seen.progress == 0 || seen.logs == 0 {
         return wrong(format!("`count` told {} times of progress and logged {} times", seen.progress, seen.logs));
@@ -470,7 +472,7 @@ async fn count(subject: &Subject) -> Outcome {
 }
 
 async fn fails(subject: &Subject) -> Outcome {
-    subject.has(&["fail"])?;
+    subject.has(&EXAMPLE)?;
     for (name, code) in [("NOT_FOUND", Code::NotFound), ("RESOURCE_EXHAUSTED", Code::ResourceExhausted)] {
         let status = subject.code("fail", json!({"code": name, "message": "as asked"}), END).await?;
         must(&status, &[code])?;
@@ -482,7 +484,7 @@ async fn fails(subject: &Subject) -> Outcome {
 }
 
 async fn deadline(subject: &Subject) -> Outcome {
-    subject.has(&["sleep"])?;
+    subject.has(&EXAMPLE)?;
     let began = Instant::now();
     let status = subject.code("sleep", json!({"ms": 60_000}), Duration::from_millis(300)).await?;
     must(&status, &[Code::DeadlineExceeded, Code::Cancelled])?;
@@ -490,7 +492,7 @@ async fn deadline(subject: &Subject) -> Outcome {
 }
 
 async fn cancelled(subject: &Subject) -> Outcome {
-    subject.has(&["sleep", "echo"])?;
+    subject.has(&EXAMPLE)?;
     let sleep = subject.call("sleep", json!({"ms": 60_000}), Duration::from_secs(60), false);
     let _ = tokio::time::timeout(Duration::from_millis(200), sleep).await;
     // The dropped call is cancelled on the wire; what is called next must not wait for it.
@@ -500,7 +502,7 @@ async fn cancelled(subject: &Subject) -> Outcome {
 }
 
 async fn large(subject: &Subject) -> Outcome {
-    subject.has(&["large"])?;
+    subject.has(&EXAMPLE)?;
     let seen = yields(subject, "large", json!({"mib": 64})).await?;
     if seen.bytes != 64 << 20 {
         return wrong(format!("{} bytes came instead of {}", seen.bytes, 64 << 20));
@@ -512,7 +514,7 @@ async fn large(subject: &Subject) -> Outcome {
 }
 
 async fn dry(subject: &Subject) -> Outcome {
-    subject.has(&["echo", "write"])?;
+    subject.has(&EXAMPLE)?;
     let path = std::env::temp_dir().join(format!("consort-dry-{:016x}", rand::random::<u64>()));
     let input = json!({"path": path, "text": "x"});
     let seen = subject.call("write", input, END, true).await;
@@ -525,7 +527,7 @@ async fn dry(subject: &Subject) -> Outcome {
 }
 
 async fn at_once(subject: &Subject) -> Outcome {
-    subject.has(&["echo"])?;
+    subject.has(&EXAMPLE)?;
     let calls = (0..32).map(|n| async move {
         let text = format!("call {n}");
         let seen = yields(subject, "echo", json!({"text": text})).await?;
@@ -550,7 +552,7 @@ async fn drained(subject: &Subject) -> Outcome {
     let grace = Some(prost_types::Duration { seconds: 5, nanos: 0 });
     let mut client = subject.client.clone();
     let drain = client.drain(wire::DrainRequest { grace });
-    let done = if subject.has(&["sleep"]).is_ok() {
+    let done = if subject.has(&EXAMPLE).is_ok() {
         let work = subject.call("sleep", json!({"ms": 500}), END, false);
         let late = async {
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -77,7 +77,7 @@ lint-rust: setup-dev
 
 # The binary is the one that test-rust has built.
 test-typescript: setup-dev
-	@if ! node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null; then \
+	@if ! node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null; then \
 	    echo "Node 20 or newer is missing: the TypeScript SDK is not tested"; exit 0; \
 	fi; \
 	set -e; cd plugins/sdk-typescript; npm ci --silent --no-fund --no-audit; \

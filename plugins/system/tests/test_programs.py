@@ -106,7 +106,7 @@ def test_what_takes_too_long_is_stopped_with_its_children(caller: Caller) -> Non
 def test_a_cancelled_run_leaves_nothing_behind(caller: Caller) -> None:
     with pytest.raises(PluginError, match="DEADLINE_EXCEEDED"):
         caller("run", program=SH, arguments=["-c", "exec sleep 297"], timeout=0.5)
-    _until(lambda: not any("sleep 297" in " ".join(each.cmdline()) for each in psutil.Process().children()))
+    _until(lambda: not any("sleep 297" in _command(each) for each in psutil.Process().children()))
 
 
 def test_output_can_be_read_while_it_runs_and_its_end_is_kept(caller: Caller) -> None:
@@ -194,6 +194,14 @@ def test_others_are_ended_only_if_they_are_meant_and_granted(caller: Caller) -> 
             assert other.wait(5) in (-15, 0)  # psutil may have been the first to ask.
         finally:
             other.kill()
+
+
+def _command(process: psutil.Process) -> str:
+    """Empty of one that has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
 
 
 def _runs(pid: int) -> bool:

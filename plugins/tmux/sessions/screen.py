@@ -1,5 +1,7 @@
 """What stands on a session's screen and above it, and how one waits for it."""
 
+import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from sessions import patterns
 from sessions.server import Server, target
 
 _FIELDS = (
+    "pid",
     "pane_dead",
     "pane_dead_status",
     "pane_dead_signal",
@@ -89,6 +92,9 @@ def look(server: Server, session: str, after: int | None = None, *, colours: boo
         told = dict(zip(_FIELDS, first.split("\t", len(_FIELDS) - 1), strict=True))
         if told["pane_dead"] == "1" and _exit_code(told) is None and attempt < _TRIES - 1:
             time.sleep(_ECHO_S)  # Its terminal is closed, and its end is not known yet.
+            if attempt and server.own:
+                # Some tmux 3.3 are not told, or do not listen: they ask for the status once they are signalled.
+                os.kill(int(told["pid"]), signal.SIGCHLD)
             continue
         history, height = int(told["history_size"]), int(told["pane_height"])
         wanted = 0 if after is None else min(after, history + height) - history

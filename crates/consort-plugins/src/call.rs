@@ -1,5 +1,6 @@
 //! A call: checked, carried to the plugin, its chunks kept, its result checked; made again where its effect allows it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use consort_proto::plugin as wire;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Instant as Deadline, timeout_at};
+use tokio::time::{Instant as Deadline, Sleep, sleep_until, timeout_at};
 use tonic::{Request, Status};
 
 use crate::audit::Audit;
@@ -52,6 +53,8 @@ pub(crate) struct Calling {
     at: At,
     tries: u32,
     began: Instant,
+    /// Ends at the call's deadline: one timer for all that it waits for.
+    late: Pin<Box<Sleep>>,
 }
 
 /// Where a call is.
@@ -78,22 +81,21 @@ struct Stream {
 impl Invocation for Calling {
     async fn next(&mut self) -> Option<Result<InvokeNews, Error>> {
         loop {
-            let until = self.work.until;
             let ended = match std::mem::replace(&mut self.at, At::Asked) {
                 At::Over => {
                     self.at = At::Over;
                     return None;
                 }
                 At::Asked => Ended::Lost("the caller left it in the middle".to_owned()),
-                At::Begin(on) => match timeout_at(until, self.work.ask(on, self.began)).await {
+                At::Begin(on) => match before(&mut self.late, self.work.ask(on, self.began)).await {
                     Ok(Ok(stream)) => {
                         self.at = At::Stream(stream);
                         continue;
                     }
                     Ok(Err(ended)) => ended,
-                    Err(_) => Ended::Late,
+                    Err(Late) => Ended::Late,
                 },
-                At::Stream(mut stream) => match timeout_at(until, self.work.read(&mut stream, self.began)).await {
+                At::Stream(mut stream) => match before(&mut self.late, self.work.read(&mut stream, self.began)).await {
                     Ok(Read::News(news)) => {
                         self.at = At::Stream(stream);
                         return Some(Ok(news));
@@ -103,7 +105,7 @@ impl Invocation for Calling {
                         continue;
                     }
                     Ok(Read::Ended(ended)) => ended,
-                    Err(_) => Ended::Late,
+                    Err(Late) => Ended::Late,
                 },
             };
             self.tries += 1;
@@ -112,7 +114,7 @@ impl Invocation for Calling {
                 Ended::Lost(why) if repeats && self.tries < TRIES => {
                     let operation = &self.work.call.operation;
                     tracing::warn!(%operation, tries = self.tries, "called again: {why}");
-                    match live(&mut self.work.caller.phase, &operation.plugin, until).await {
+                    match live(&mut self.work.caller.phase, &operation.plugin, self.work.until).await {
                         Ok(next) => {
                             self.at = At::Begin(next);
                             continue;
@@ -237,7 +239,7 @@ pub(crate) async fn begin(mut caller: Caller, call: Invoke) -> Result<Calling, E
     let until = Deadline::now() + call.timeout.unwrap_or(contract.operation.timeout);
     caller.stats.in_flight.fetch_add(1, Ordering::Relaxed);
     let work = Work { caller, call, contract, text, until };
-    Ok(Calling { work, at: At::Begin(live), tries: 0, began: Instant::now() })
+    Ok(Calling { work, at: At::Begin(live), tries: 0, began: Instant::now(), late: Box::pin(sleep_until(until)) })
 }
 
 async fn text_of(blobs: &dyn BlobStore, input: &Data) -> Result<String, Error> {
@@ -258,6 +260,17 @@ async fn text_of(blobs: &dyn BlobStore, input: &Data) -> Result<String, Error> {
 
 fn store(error: &StoreError) -> Error {
     Error::unavailable(format!("the store of blobs: {error}"), Duration::from_secs(1))
+}
+
+/// The time is up.
+struct Late;
+
+async fn before<T>(late: &mut Pin<Box<Sleep>>, work: impl Future<Output = T>) -> Result<T, Late> {
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        () = late => Err(Late),
+    }
 }
 
 /// How a try ended.
@@ -339,7 +352,7 @@ impl Work {
                 agent: origin.agent.as_deref().unwrap_or_default().to_owned(),
             }),
         });
-        request.set_timeout(self.until.saturating_duration_since(Deadline::now()));
+        request.set_timeout(told(self.until.saturating_duration_since(Deadline::now())));
         match on.client.clone().invoke(request).await {
             Ok(response) => {
                 let messages = response.into_inner();
@@ -547,6 +560,12 @@ async fn room(on: &Live, call: &Invoke, until: Deadline) -> Result<Room, Error> 
     }
     let said = format!("`{}` waited for its turn until its time was up", call.operation);
     Err(Error::new(Kind::DeadlineExceeded, "DEADLINE_EXCEEDED", said))
+}
+
+/// What a plugin is told of the time that is left. The mesh keeps the deadline itself, so long ones are whole seconds: the same words in each
+/// call's headers are one byte of HTTP/2, and new ones are some twenty.
+fn told(left: Duration) -> Duration {
+    if left < Duration::from_secs(5) { left } else { Duration::from_secs(left.as_secs() + 1) }
 }
 
 fn cut(mut text: String) -> String {

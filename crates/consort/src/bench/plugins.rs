@@ -131,7 +131,7 @@ impl Plugins {
     async fn load(&self, target: &Target, length: Duration) -> Result<Histogram<u64>> {
         let end = Instant::now() + length;
         let lanes: Vec<_> = (0..self.concurrency).map(|_| tokio::spawn(lane(target.clone(), end))).collect();
-        let mut all = Histogram::new(3).map_err(broken)?;
+        let mut all = times();
         for lane in lanes {
             let seen = lane
                 .await
@@ -170,8 +170,13 @@ fn broken(error: impl std::fmt::Display) -> Failure {
     Failure::failed(format!("the measurement broke off: {error}"))
 }
 
+/// Microseconds, up to ten minutes.
+fn times() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds and three digits are allowed")
+}
+
 async fn lane(target: Target, end: Instant) -> std::result::Result<Histogram<u64>, tonic::Status> {
-    let mut seen = Histogram::new(3).expect("three digits are allowed");
+    let mut seen = times();
     while Instant::now() < end {
         let began = Instant::now();
         match target.clone() {
@@ -210,7 +215,7 @@ mod tests {
     #[test]
     fn what_is_added_is_the_difference_of_medians() {
         let seen = |micros: u64| {
-            let mut took = Histogram::new(3).unwrap();
+            let mut took = times();
             took.record_n(micros, 100).unwrap();
             took
         };

@@ -51,6 +51,8 @@ def test_programs_and_folders(tmp_path: Path) -> None:
     assert asked(tmp_path, "folder", "/etc/passwd", fs_read=["/etc"])[1] == "NO_FOLDER"
     assert asked(tmp_path, "readable", f"{tmp_path}/../../etc", fs_read=["/tmp/none"])[1] == "NOT_GRANTED"  # noqa: S108
     assert asked(tmp_path, "readable", "etc")[0] == "INVALID_ARGUMENT"
+    assert asked(tmp_path, "writable", str(tmp_path / "new")) == str(tmp_path / "new")
+    assert asked(tmp_path, "writable", "/etc/passwd", fs_read=["/etc"])[3].endswith('`fs_write = ["/etc/passwd"]`')
 
 
 def test_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

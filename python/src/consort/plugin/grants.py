@@ -55,20 +55,23 @@ def program(call: Call, name: str, *, field: str = "program") -> str:
 
 def readable(call: Call, path: str, *, field: str = "path") -> Path:
     """The path without links, if it may be read. Nothing is said of whether others are there."""
-    if not os.path.isabs(path) or "\0" in path:
-        raise PluginError("INVALID_ARGUMENT", f"{path!r} is no absolute path", field=field)
-    real = Path(os.path.realpath(path))
+    real = _real(path, field)
     if not _within(real, places(call)):
         raise denied(f"{path} may not be read", f'fs_read = ["{path}"]', field=field)
     return real
 
 
+def writable(call: Call, path: str, *, field: str = "path") -> Path:
+    """The path without links, if it may be changed; a socket, if it may be connected to."""
+    real = _real(path, field)
+    if not _within(real, [*call.permissions.fs_write, *_own(call)]):
+        raise denied(f"{path} may not be changed", f'fs_write = ["{path}"]', field=field)
+    return real
+
+
 def places(call: Call) -> list[str]:
     """All that may be read: what is granted, and the plugin's own folder."""
-    granted = [*call.permissions.fs_read, *call.permissions.fs_write]
-    with contextlib.suppress(PluginError):  # It was given none.
-        granted.append(str(call.data))
-    return granted
+    return [*call.permissions.fs_read, *call.permissions.fs_write, *_own(call)]
 
 
 def folder(call: Call, path: str, *, field: str = "cwd") -> Path:
@@ -90,6 +93,18 @@ def environment(call: Call, wanted: Mapping[str, str], terminal: str = "dumb", *
             raise PluginError("INVALID_ARGUMENT", problem, field=field)
     granted = {name: os.environ[name] for name in call.permissions.env if name in os.environ}
     return {"PATH": _PATH, "LANG": "C.UTF-8", "TERM": terminal, **granted, **wanted}
+
+
+def _real(path: str, field: str) -> Path:
+    if not os.path.isabs(path) or "\0" in path:
+        raise PluginError("INVALID_ARGUMENT", f"{path!r} is no absolute path", field=field)
+    return Path(os.path.realpath(path))
+
+
+def _own(call: Call) -> list[str]:
+    with contextlib.suppress(PluginError):  # It was given none.
+        return [str(call.data)]
+    return []
 
 
 def _within(path: Path, grants: Iterable[str]) -> bool:

@@ -58,7 +58,7 @@ def test_an_engine_that_hangs_is_given_up(caller: Caller, tmp_path: Path) -> Non
         began = time.monotonic()
         assert caller.code("info") == ("UNAVAILABLE", "ENGINE_LATE")
         assert caller.code("info", _timeout=0.1)[0] == "DEADLINE_EXCEEDED"
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20
 
 
 def test_an_engine_that_drips_is_given_up(engine: FakeEngine, caller: Caller) -> None:
@@ -73,7 +73,7 @@ def test_an_engine_that_drips_is_given_up(engine: FakeEngine, caller: Caller) ->
     engine.troubles["GET /info"] = lambda _: Answered(raw=drips())
     began = time.monotonic()
     assert caller.code("info") == ("UNAVAILABLE", "ENGINE_LATE")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_endless_logs_end(engine: FakeEngine, caller: Caller) -> None:
     engine.troubles[path] = lambda _: Answered(raw=endless(frame(1, "x" * 4000)))
     began = time.monotonic()
     found = caller("logs", container="c")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert (found["truncated"], len(found["stdout"])) == (True, 16 * 1024)
     engine.troubles[path] = lambda _: Answered(raw=chain(stream(frame(1, "x")), waiting()))
     followed = caller("logs", container="c", follow_s=0.3)
@@ -268,7 +268,7 @@ def test_who_does_not_wait_ends_the_stream(engine: FakeEngine, caller: Caller) -
     with pytest.raises(PluginError, match="DEADLINE_EXCEEDED"):
         caller("logs", container="c", follow_s=60, _timeout=0.5)
     assert gone.wait(5)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 def test_a_wait_is_taken_up_again(engine: FakeEngine, caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,11 @@
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from consort.plugin import Call, PluginError
-from engine.fields import table, text
+from engine.fields import inner, table, text
 from engine.patterns import image_fits, matches, reference
 from engine.settings import Settings
 from engine.transport import Engine, Request
@@ -89,6 +89,11 @@ def owned(settings: Settings, found: Mapping[str, Any]) -> bool:
     return table(found, "Labels").get(OWNER) == settings.owner
 
 
+def may_touch(settings: Settings, found: Mapping[str, Any], names: Iterable[str], patterns: list[str]) -> bool:
+    """Whether this plugin made it, or one of its names is granted."""
+    return owned(settings, found) or any(matches(name, each) for name in names for each in patterns)
+
+
 def labels(call: Call, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """The labels of what is made: the caller's, and whose it is."""
     given = dict(more or {})
@@ -104,7 +109,7 @@ def container(engine: Engine, name: str, *, field: str = "container") -> dict[st
     settings = engine.call.config
     found = _looked_up(engine, f"/containers/{named(name, field)}/json", field, f"there is no container '{name}'")
     own_name = text(found, "Name").lstrip("/")
-    if owned(settings, found.get("Config") or {}) or any(matches(own_name, each) for each in settings.containers):
+    if may_touch(settings, inner(found, "Config") or {}, [own_name], settings.containers):
         return found
     line = f'containers: ["{own_name}"]'
     raise denied(f"container '{own_name}' is not of owner '{settings.owner}'", line, field=field)
@@ -114,7 +119,7 @@ def volume(engine: Engine, name: str, field: str) -> dict[str, Any]:
     """What the engine knows of a volume that may be touched."""
     found = _looked_up(engine, f"/volumes/{named(name, field)}", field, f"there is no volume '{name}'")
     settings = engine.call.config
-    if owned(settings, found) or any(matches(name, each) for each in settings.volumes):
+    if may_touch(settings, found, [name], settings.volumes):
         return found
     raise denied(f"volume '{name}' is not of owner '{settings.owner}'", f'volumes: ["{name}"]', field=field)
 
@@ -124,7 +129,7 @@ def network(engine: Engine, name: str, field: str) -> dict[str, Any]:
     found = _looked_up(engine, f"/networks/{named(name, field)}", field, f"there is no network '{name}'")
     settings = engine.call.config
     own_name = text(found, "Name")
-    if owned(settings, found) or any(matches(own_name, each) for each in settings.networks):
+    if may_touch(settings, found, [own_name], settings.networks):
         return found
     raise denied(f"network '{own_name}' is not of owner '{settings.owner}'", f'networks: ["{own_name}"]', field=field)
 

@@ -25,7 +25,7 @@ _PIECE = 64 * 1024
 _MOST_ANSWER = 16 * 1024 * 1024
 _MOST_ERROR = 64 * 1024
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
-# By place; forgotten when an engine says that it is another one now.
+# By place; found anew when an engine says that it is another one now.
 _versions: dict[str, str] = {}
 
 
@@ -182,13 +182,16 @@ class Engine:
         OUTCOME_UNKNOWN, if the request may not be repeated.
         """
         version = _versions.get(self._where) or self._negotiated()
-        try:
-            with self._asked(request, f"/v{version}{request.path}", seconds) as answer:
-                yield answer
-        except PluginError as error:
-            if "client version" in error.message:  # It was changed for another one.
-                _versions.pop(self._where, None)
-            raise
+        with contextlib.ExitStack() as stack:
+            try:
+                answer = stack.enter_context(self._asked(request, f"/v{version}{request.path}", seconds))
+            except PluginError as error:
+                if "client version" not in error.message:
+                    raise
+                # The engine was changed for another one since it was asked, and has done nothing.
+                path = f"/v{self._negotiated()}{request.path}"
+                answer = stack.enter_context(self._asked(request, path, seconds))
+            yield answer
 
     def versions(self) -> dict[str, Any]:
         """What the engine says of itself, and the version of the API that is spoken with it as `Negotiated`."""
@@ -236,6 +239,7 @@ class Engine:
         headers = {"user-agent": "consort-docker/0.1", "connection": "close", **request.headers}
         body: Any = None
         if request.file is not None:
+            request.file.seek(0)
             body = request.file
             headers |= {"content-type": "application/x-tar", "content-length": str(request.size)}
         elif request.body is not None:
@@ -263,7 +267,8 @@ class Engine:
         except OSError as error:
             self.call.raise_if_cancelled()
             told = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be reached: {error}"
-            problem = f"{self._where} {told}; is an engine running, and is it `host` of the configuration?"
+            advice = "is an engine running there? If it has made its socket anew, reload the plugin"
+            problem = f"{self._where} {told}; {advice}"
             raise PluginError("UNAVAILABLE", problem, reason="NO_ENGINE") from None
         return connection
 

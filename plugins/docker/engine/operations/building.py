@@ -72,7 +72,6 @@ def build(
     log, found = Tail(call.config.output_kib * 1024), ""
     with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(call.data)) as archive:
         size = pack(call, place, dockerfile, archive)
-        archive.seek(0)
         request = Request("POST", "/build", query, file=archive, size=size, patient=True)
         with engine.opened(request, PULL_S) as answer:
             for message in messages(answer.pieces(MOST_TOLD)):

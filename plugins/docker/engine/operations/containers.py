@@ -8,7 +8,6 @@ from engine import rules
 from engine.errors import LATE, garbled
 from engine.fields import flag, inner, number, rows, table, text, texts
 from engine.operations._plugin import Most, Name, engine_of, plugin
-from engine.patterns import matches
 from engine.transport import Engine, Request
 
 _KILL = "SIGKILL"
@@ -88,7 +87,8 @@ def containers(call: Call, running: bool = False, limit: Most = 100) -> Containe
     query = {"all": "false" if running else "true"}
     if not settings.containers:
         query["filters"] = json.dumps({"label": [f"{rules.OWNER}={settings.owner}"]})
-    found = [each for each in rows(engine.ask(Request("GET", "/containers/json", query))) if _may_touch(call, each)]
+    everything = rows(engine.ask(Request("GET", "/containers/json", query)))
+    found = [each for each in everything if rules.may_touch(settings, each, _names(each), settings.containers)]
     found.sort(key=lambda each: -number(each, "Created"))
     return {"containers": [_listed(each) for each in found[:limit]], "truncated": len(found) > limit}
 
@@ -275,7 +275,7 @@ def count(engine: Engine) -> int:
 def _listed(found: dict[str, Any]) -> Listed:
     return {
         "id": text(found, "Id"),
-        "name": next(iter(texts(found, "Names")), "").lstrip("/"),
+        "name": next(iter(_names(found)), ""),
         "image": text(found, "Image"),
         "state": text(found, "State"),
         "status": text(found, "Status"),
@@ -284,10 +284,8 @@ def _listed(found: dict[str, Any]) -> Listed:
     }
 
 
-def _may_touch(call: Call, found: dict[str, Any]) -> bool:
-    names = [name.lstrip("/") for name in texts(found, "Names")]
-    granted: list[str] = call.config.containers
-    return rules.owned(call.config, found) or any(matches(name, each) for name in names for each in granted)
+def _names(found: dict[str, Any]) -> list[str]:
+    return [name.lstrip("/") for name in texts(found, "Names")]
 
 
 def _said(call: Call, line: str) -> bool:

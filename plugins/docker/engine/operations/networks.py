@@ -39,7 +39,8 @@ def networks(call: Call, limit: Most = 100) -> Networks:
     query = {}
     if not settings.networks:
         query["filters"] = json.dumps({"label": [f"{rules.OWNER}={settings.owner}"]})
-    found = [each for each in rows(engine.ask(Request("GET", "/networks", query))) if _may_touch(call, each)]
+    everything = rows(engine.ask(Request("GET", "/networks", query)))
+    found = [each for each in everything if rules.may_touch(settings, each, [text(each, "Name")], settings.networks)]
     found.sort(key=lambda each: text(each, "Name"))
     return {"networks": [_network(each) for each in found[:limit]], "truncated": len(found) > limit}
 
@@ -122,8 +123,3 @@ def _network(found: dict[str, Any]) -> Network:
         "created": text(found, "Created"),
         "labels": table(found, "Labels"),
     }
-
-
-def _may_touch(call: Call, found: dict[str, Any]) -> bool:
-    granted: list[str] = call.config.networks
-    return rules.owned(call.config, found) or any(matches(text(found, "Name"), each) for each in granted)

@@ -7,7 +7,6 @@ from consort.plugin import Call, Limits, PluginError
 from engine import rules
 from engine.fields import rows, table, text, texts
 from engine.operations._plugin import Labels, Most, Name, engine_of, plugin
-from engine.patterns import matches
 from engine.transport import Request
 
 
@@ -36,7 +35,8 @@ def volumes(call: Call, limit: Most = 100) -> Volumes:
     if not settings.volumes:
         query["filters"] = json.dumps({"label": [f"{rules.OWNER}={settings.owner}"]})
     answer = engine.ask(Request("GET", "/volumes", query))
-    found = [each for each in rows(answer, "Volumes") if _may_touch(call, each)]
+    everything = rows(answer, "Volumes")
+    found = [each for each in everything if rules.may_touch(settings, each, [text(each, "Name")], settings.volumes)]
     found.sort(key=lambda each: text(each, "Name"))
     listed = [_volume(each) for each in found[:limit]]
     return {"volumes": listed, "truncated": len(found) > limit, "warnings": texts(answer, "Warnings")[:100]}
@@ -94,8 +94,3 @@ def _volume(found: Any) -> Volume:
         "created": text(found, "CreatedAt"),
         "labels": table(found, "Labels"),
     }
-
-
-def _may_touch(call: Call, found: dict[str, Any]) -> bool:
-    granted: list[str] = call.config.volumes
-    return rules.owned(call.config, found) or any(matches(text(found, "Name"), each) for each in granted)

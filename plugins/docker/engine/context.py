@@ -4,6 +4,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -14,6 +15,7 @@ _IGNORE = ".dockerignore"
 _MOST_IGNORE = 64 * 1024
 _MOST_PATTERNS = 1000
 _MOST_FILES = 100_000
+_MOST_DOCKERFILE = 1024 * 1024
 _MIB = 1024 * 1024
 
 
@@ -24,14 +26,31 @@ class _Rule(NamedTuple):
     out: bool
 
 
-def pack(call: Call, folder: Path, dockerfile: str, archive: IO[bytes]) -> int:
+def read(folder: Path, dockerfile: str) -> bytes:
+    """A Dockerfile that lies in the folder itself, without a link on the way. NOT_FOUND without one."""
+    path = folder / dockerfile
+    try:
+        is_plain = os.path.normpath(dockerfile) == dockerfile and os.path.realpath(path) == str(path)
+        if is_plain and path.is_file():
+            with open(path, "rb") as file:
+                content = file.read(_MOST_DOCKERFILE + 1)
+            if len(content) <= _MOST_DOCKERFILE:
+                return content
+    except OSError as error:
+        raise PluginError("FAILED_PRECONDITION", f"{path}: {error.strerror}", field="dockerfile") from None
+    problem = f"there is no {dockerfile} of at most 1 MiB in {folder}, without links on the way"
+    raise PluginError("NOT_FOUND", problem, field="dockerfile", reason="NO_DOCKERFILE")
+
+
+def pack(call: Call, folder: Path, dockerfile: str, content: bytes, archive: IO[bytes]) -> int:
     """Writes a folder into an archive, without what its .dockerignore leaves out; the archive's size in bytes.
 
-    Links are taken as links, and never followed. RESOURCE_EXHAUSTED if there is more than the configuration allows.
+    The Dockerfile has the given content, whatever became of it meanwhile. Links are taken as links, and never followed.
+    RESOURCE_EXHAUSTED if there is more than the configuration allows.
     """
     rules = _rules(folder)
     most = call.config.context_mib * _MIB
-    kept = {dockerfile, _IGNORE}
+    is_there = False
     with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for count, (path, told) in enumerate(_files(folder)):
             call.raise_if_cancelled()
@@ -39,8 +58,15 @@ def pack(call: Call, folder: Path, dockerfile: str, archive: IO[bytes]) -> int:
             if count >= _MOST_FILES or archive.tell() + told.st_size > most:
                 problem = f"has more than {_MOST_FILES} files or {call.config.context_mib} MiB; add to {_IGNORE}"
                 raise PluginError("RESOURCE_EXHAUSTED", problem, field="folder", reason="CONTEXT_TOO_LARGE")
-            if name in kept or not _is_out(name, rules):
+            if name == dockerfile and stat.S_ISREG(told.st_mode):
+                is_there = True
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                tar.addfile(entry, BytesIO(content))
+            elif name == _IGNORE or not _is_out(name, rules):
                 _add(tar, path, name, told)
+    if not is_there:
+        raise PluginError("ABORTED", f"{dockerfile} has changed meanwhile", field="dockerfile")
     return archive.tell()
 
 

@@ -120,7 +120,17 @@ def test_builds_that_are_not_granted_or_fail(engine: FakeEngine, caller: Caller,
     values: dict[str, Any] = {"folder": str(folder), "tag": "team/app"}
     assert 'builds: ["alpine"]' in caller.refused("build", **{**values, "tag": "alpine"}).message
     assert 'fs_read = ["/etc"]' in caller.refused("build", **{**values, "folder": "/etc"}).message
-    for dockerfile in ("none", "../app/Dockerfile", "x/../../app/Dockerfile"):
+    (folder / "linked").symlink_to("Dockerfile")
+    (folder / "way").symlink_to("lib")
+    (folder / "lib/Dockerfile").write_text("FROM alpine\n", encoding="utf-8")
+    for dockerfile in (
+        "none",
+        "../app/Dockerfile",
+        "x/../../app/Dockerfile",
+        "lib/./Dockerfile",
+        "linked",
+        "way/Dockerfile",
+    ):
         assert caller.code("build", **values, dockerfile=dockerfile)[0] in ("NOT_FOUND", "INVALID_ARGUMENT")
     assert caller.outcome("build", **values, _dry=True).would == [
         f"build image docker.io/team/app:latest from {folder}"
@@ -135,6 +145,50 @@ def test_builds_that_are_not_granted_or_fail(engine: FakeEngine, caller: Caller,
     error = caller.refused("build", **values)
     assert (error.code.name, error.reason) == ("FAILED_PRECONDITION", "BUILD_FAILED")
     assert "non-zero code: 1; before that: Step 1/2 : FROM alpine:3.20 Step 2/2 : RUN false" in error.message
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("FROM alpine:3.20\nRUN true", ""),
+        ("from --platform=linux/amd64 alpine AS base\nFROM BASE\nCOPY --from=base /a /b\nCOPY --from=0 /a /b", ""),
+        ("ARG V=3.20 I=alpine\nFROM ${I}:$V\nFROM scratch\nARG X\nRUN echo $X", ""),
+        ("ARG I=debian\nFROM $I", ""),  # The caller says that it is alpine.
+        ("FROM debian", 'images: ["debian"]'),
+        ("FROM alpine\nFROM ghcr.io/a/b:1 AS x", 'images: ["ghcr.io/a/b:1"]'),
+        ("FROM alpine\nCOPY --chown=1 --from=debian /a /b", 'images: ["debian"]'),
+        ("FROM alpine\nRUN --mount=type=bind,from=debian,target=/x true", 'images: ["debian"]'),
+        ("FR\\\n# a comment\n\nOM debian", 'images: ["debian"]'),
+        ("FROM alpine\nRUN a \\ \nFROM debian", ""),
+        ("FROM alpine\nRUN a \\\\\nFROM debian", 'images: ["debian"]'),
+        ("# escape=`\nFROM alpine\nRUN a \\\nFROM debian", "DOCKERFILE_UNCLEAR"),
+        ("# syntax=evil/frontend\nFROM alpine", "DOCKERFILE_UNCLEAR"),
+        ("FROM $UNKNOWN", "DOCKERFILE_UNCLEAR"),
+        ("FROM ${I:-debian}", "DOCKERFILE_UNCLEAR"),
+        ("FROM alpine AS a b", "DOCKERFILE_UNCLEAR"),
+        ("ARG A\nARG I\nFROM $I", ""),
+        ('ARG J="alpine"-evil\nFROM $J', "DOCKERFILE_UNCLEAR"),
+        ('FROM alpine\nCOPY --from=alpine"-evil" /a /b', "DOCKERFILE_UNCLEAR"),
+        ('FROM alpine\nCOPY --fr"om"=evil /a /b', "DOCKERFILE_UNCLEAR"),
+        ("FROM alpine\nRUN <<EOF\nFROM alpine AS evil\nEOF\nFROM evil", "DOCKERFILE_UNCLEAR"),
+        ("FROM alpine\nONBUILD COPY\t--chown=1\t--from=debian /a /b", 'images: ["debian"]'),
+        ('FROM alpine\nRUN echo --from=nobody "$HOME"\n\n# end', ""),
+        ("FROM alpine\nCOPY --from=$I /a /b", "DOCKERFILE_UNCLEAR"),
+        ("\ufeffFROM debian", 'images: ["debian"]'),
+        ("FROM later\nFROM alpine AS later", 'images: ["later"]'),
+        ("FROM Alpine", "DOCKERFILE_UNCLEAR"),
+    ],
+)
+def test_images_of_a_dockerfile_are_held(caller: Caller, folder: Path, text: str, refused: str) -> None:
+    (folder / "Dockerfile").write_text(text, encoding="utf-8")
+    values: dict[str, Any] = {"folder": str(folder), "tag": "team/app", "arguments": {"I": "alpine"}, "_dry": True}
+    if not refused:
+        assert caller.outcome("build", **values).would
+        return
+    error = caller.refused("build", **values)
+    assert refused == error.reason or error.message.endswith(f"`{refused}`")
+    caller.config["images"] = ["*"]
+    assert caller.outcome("build", **values).would
 
 
 @pytest.mark.parametrize(

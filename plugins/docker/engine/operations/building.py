@@ -6,7 +6,8 @@ from typing import Annotated, TypedDict
 
 from consort.plugin import Call, Limits, PluginError, grants
 from engine import rules
-from engine.context import pack
+from engine.context import pack, read
+from engine.dockerfile import check
 from engine.errors import shortened
 from engine.fields import text
 from engine.frames import Tail
@@ -40,6 +41,8 @@ def build(
 ) -> Built | None:
     """Builds an image from a folder, and tells its steps. What the Dockerfile says is run by the engine.
 
+    The images that it begins with, or copies from, must be granted.
+
     Args:
         folder: Absolute path; it must be granted. What its .dockerignore says is left out.
         tag: The image's name, which must be one that builds may give.
@@ -51,9 +54,8 @@ def build(
     engine = engine_of(call, "build")
     whole = rules.built(call.config, tag)
     place = grants.folder(call, folder, field="folder")
-    if ".." in dockerfile.split("/") or not (place / dockerfile).is_file():
-        problem = f"there is no {dockerfile} in {place}"
-        raise PluginError("NOT_FOUND", problem, field="dockerfile", reason="NO_DOCKERFILE")
+    content = read(place, dockerfile)
+    check(call.config, content, arguments or {})
     if call.dry_run:
         call.would(f"build image {whole} from {place}")
         return None
@@ -71,7 +73,7 @@ def build(
     }
     log, found = Tail(call.config.output_kib * 1024), ""
     with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(call.data)) as archive:
-        size = pack(call, place, dockerfile, archive)
+        size = pack(call, place, dockerfile, content, archive)
         request = Request("POST", "/build", query, file=archive, size=size, patient=True)
         with engine.opened(request, PULL_S) as answer:
             for message in messages(answer.pieces(MOST_TOLD)):

@@ -92,7 +92,7 @@ def run(
     engine = engine_of(call, "containers")
     whole = rules.image(call.config, image)
     host = _host(call, mounts, ports, scratch, isolation, memory_mib, cpus, processes)
-    digest = hashlib.sha256(call.idempotency_key.encode()).hexdigest()
+    digest = hashlib.sha256((call.idempotency_key or call.id).encode()).hexdigest()
     unique = f"{call.config.owner}-{f'{name}-' if name else ''}{digest[:16]}"
     config: dict[str, Any] = {
         "Image": whole,

@@ -93,7 +93,8 @@ def _parted(line: str) -> tuple[str, list[str], str]:
         words = words[1].split(None, 1) if len(words) > 1 else []
     if not words:
         return "", [], ""
-    flags, rest = [], words[1].strip() if len(words) > 1 else ""
+    flags: list[str] = []
+    rest = words[1].strip() if len(words) > 1 else ""
     while rest.startswith("--"):
         if len(flags) >= _MOST_FLAGS:
             raise _unclear(f"has more than {_MOST_FLAGS} flags in a line")

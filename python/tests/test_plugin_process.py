@@ -378,3 +378,48 @@ async def test_health_can_be_watched_to_the_end() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await check(b"\x0a\x01x", timeout=5.0)
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+HIDDEN = """
+import ctypes, os, subprocess, sys
+libc = ctypes.CDLL(None, use_errno=True)
+PR_SET_DUMPABLE, PR_CAPBSET_DROP = 4, 24
+LOOK = '''
+import os
+for name in ("environ", "mem", "maps", "status"):
+    try:
+        with open(f"/proc/{os.getppid()}/{name}", "rb") as file:
+            print(name, "TOKEN" if b"CONSORT_PLUGIN_TOKEN" in file.read(1 << 16) else "open")
+    except PermissionError:
+        print(name, "closed")
+    except OSError:  # Nothing is mapped at 0.
+        print(name, "open")
+'''
+
+@plugin.operation(effect="read")
+async def look(opened: bool) -> list[str]:
+    if os.geteuid() == 0:
+        # Root may look at everybody; so neither it nor what it starts has capabilities any more, as in the sandbox.
+        for number in range(64):
+            libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)
+        assert libc.capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()) == 0
+    if opened:
+        assert libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", LOOK], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc/PID/environ")
+async def test_programs_that_it_starts_cannot_read_it(tmp_path: Path) -> None:
+    async with PluginProcess(folder(tmp_path, HIDDEN)) as plugin:
+        assert (await plugin.invoke("look", {"opened": False})).output == [
+            "environ closed",
+            "mem closed",
+            "maps closed",
+            "status open",
+        ]
+        # The mesh reads how much memory it takes; so may everybody.
+        assert peak_of(plugin.process.pid) > 0
+        # Without what the SDK does, the token would be there.
+        assert "environ TOKEN" in (await plugin.invoke("look", {"opened": True})).output

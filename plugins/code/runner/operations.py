@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
-from consort.plugin import Call, Limits, Plugin, PluginError
+from consort.plugin import Call, Limits, Plugin, PluginError, grants
 from runner import family, folder, held, process
 from runner.folder import Found
 from runner.settings import Settings
@@ -100,14 +100,10 @@ def run(
 
 def _interpreter(call: Call, language: Language) -> str:
     """The interpreter, if it is granted and there."""
-    granted = call.permissions
-    if language not in granted.capabilities:
-        problem = f"'{language}' is not granted; its manifest would say `capabilities = [\"{language}\"]`"
-        raise PluginError("PERMISSION_DENIED", problem, field="language", reason="NOT_GRANTED")
+    grants.need(call, language, field="language")
     found = str(getattr(call.config, language))
-    if "*" not in granted.exec and found not in granted.exec:
-        problem = f'{found} may not be run; its manifest would say `exec = ["{found}"]`'
-        raise PluginError("PERMISSION_DENIED", problem, field="language", reason="NOT_GRANTED")
+    if "*" not in call.permissions.exec and found not in call.permissions.exec:
+        raise grants.denied(f"{found} may not be run", f'exec = ["{found}"]', field="language")
     if not (os.path.isabs(found) and os.access(found, os.X_OK)):
         problem = f"there is no {found}; install it, or set `{language}` in the configuration"
         raise PluginError("FAILED_PRECONDITION", problem, field="language", reason="NO_INTERPRETER")

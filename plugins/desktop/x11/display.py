@@ -10,27 +10,20 @@ from Xlib import error
 from Xlib.display import Display
 from Xlib.xobject.drawable import Window
 
-from consort.plugin import Call, PluginError
+from consort.plugin import Call, PluginError, grants
 
 _NAME = re.compile(r":(\d{1,5})(?:\.\d{1,2})?")
 _KNOCK_S = 5.0
 
 
-def need(call: Call, capability: str) -> None:
-    """PERMISSION_DENIED unless the capability is granted."""
-    if capability not in call.permissions.capabilities:
-        problem = f"'{capability}' is not granted; its manifest would say `capabilities = [\"{capability}\"]`"
-        raise PluginError("PERMISSION_DENIED", problem, reason="NOT_GRANTED")
-
-
 def granted(call: Call, capability: str, name: str) -> str:
     """The display that the call may use: the named one, or the first that is granted."""
-    need(call, capability)
+    grants.need(call, capability)
     displays = list(call.permissions.display)
     if not displays or (name and name not in displays):
         wanted = name or ":0"
-        problem = f"display '{wanted}' is not granted; its manifest would say `display = [\"{wanted}\"]`"
-        raise PluginError("PERMISSION_DENIED", problem, field="display" if name else "", reason="NOT_GRANTED")
+        line = f'display = ["{wanted}"]'
+        raise grants.denied(f"display '{wanted}' is not granted", line, field="display" if name else "")
     return name or displays[0]
 
 

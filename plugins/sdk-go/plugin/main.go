@@ -27,7 +27,7 @@ func (p *Plugin) Main() {
 
 func (p *Plugin) main() error {
 	shake, err := readHandshake()
-	if err = errors.Join(err, p.Check()); err != nil {
+	if err = errors.Join(err, p.Check(), hide()); err != nil {
 		return err
 	}
 	// Ctrl-C in the mesh's terminal is the mesh's to handle: it drains first. It is not ignored, as programs that the plugin starts would

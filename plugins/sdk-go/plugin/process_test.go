@@ -69,9 +69,25 @@ func environment(t *testing.T) (folder string, env []string) {
 // spawn starts the plugin as the mesh does, reads its line, and configures it. It is killed at the end of the test.
 func spawn(t *testing.T) *process {
 	t.Helper()
+	return spawnAs(t, nil)
+}
+
+// spawnAs starts it as another user, if the attributes name one.
+func spawnAs(t *testing.T, attributes *syscall.SysProcAttr) *process {
+	t.Helper()
 	folder, env := environment(t)
+	if attributes != nil && attributes.Credential != nil {
+		for _, path := range []string{filepath.Dir(conformance), filepath.Dir(folder)} {
+			if err := os.Chmod(path, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chown(folder, int(attributes.Credential.Uid), int(attributes.Credential.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	p := &process{t: t, cmd: exec.Command(conformance), waited: make(chan error, 1), dataDir: folder}
-	p.cmd.Env, p.cmd.Stderr = env, os.Stderr
+	p.cmd.Env, p.cmd.Stderr, p.cmd.SysProcAttr = env, os.Stderr, attributes
 	var err error
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)

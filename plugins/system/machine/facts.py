@@ -9,7 +9,7 @@ from typing import TypedDict
 import psutil
 
 from consort.plugin import Call
-from machine.grants import places
+from consort.plugin.grants import places
 
 
 class Disk(TypedDict):

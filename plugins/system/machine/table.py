@@ -7,8 +7,7 @@ from typing import Any, TypedDict
 
 import psutil
 
-from consort.plugin import Call, PluginError
-from machine import grants
+from consort.plugin import Call, PluginError, grants
 
 _BRIEF = ("pid", "ppid", "name", "username", "status", "create_time", "cmdline", "memory_info", "cpu_times")
 _LINE = 500

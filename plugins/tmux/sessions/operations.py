@@ -7,10 +7,10 @@ import threading
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
-from consort.plugin import Call, Limits, Plugin, PluginError
-from sessions import grants, screen
+from consort.plugin import Call, Limits, Plugin, PluginError, grants
+from consort.plugin.patterns import compiled
+from sessions import screen
 from sessions.ending import end_session
-from sessions.patterns import compiled
 from sessions.screen import State
 from sessions.server import Server, arguments_of, listed, server, target
 from sessions.settings import Settings

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict
 
-from consort.plugin import Call
-from sessions import patterns
+from consort.plugin import Call, patterns
 from sessions.server import Server, target
 
 _FIELDS = (

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from consort.plugin import Call, PluginError
-from sessions import grants
+from consort.plugin import Call, PluginError, grants
 
 _TIMEOUT_S = 10.0
 _CONFIGURATION = str(Path(__file__).with_name("tmux.conf"))

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from Xlib.display import Display
 
-from consort.plugin import Call, Limits, PluginError
+from consort.plugin import Call, Limits, PluginError, grants
 from x11 import keyboard
 from x11 import windows as all_windows
-from x11.display import need, opened
+from x11.display import opened
 from x11.operations._plugin import WindowId, plugin
 
 
@@ -65,7 +65,7 @@ def press(
 def _into(call: Call, window: int | None) -> str:
     if window is None:
         return ""
-    need(call, "windows")
+    grants.need(call, "windows")
     return f" into window {window}"
 
 

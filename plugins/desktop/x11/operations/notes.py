@@ -5,9 +5,9 @@ import subprocess
 import threading
 from typing import Annotated, Literal
 
-from consort.plugin import Call, Limits, PluginError
+from consort.plugin import Call, Limits, PluginError, grants
 from x11 import clipboard
-from x11.display import granted, need, opened
+from x11.display import granted, opened
 from x11.operations._plugin import plugin
 
 _NOTIFY_S = 5.0
@@ -60,11 +60,10 @@ def notify(
         seconds: For how long, if the desktop cares.
 
     """
-    need(call, "notify")
+    grants.need(call, "notify")
     program = call.config.notify_send
     if program not in call.permissions.exec and "*" not in call.permissions.exec:
-        problem = f'{program} may not be run; its manifest would say `exec = ["{program}"]`'
-        raise PluginError("PERMISSION_DENIED", problem, reason="NOT_GRANTED")
+        raise grants.denied(f"{program} may not be run", f'exec = ["{program}"]')
     bus = os.environ.get(_BUS, "") if _BUS in call.permissions.env else ""
     if not bus:
         problem = f'no bus to notify on; grant `env = ["{_BUS}"]`, and its socket with `fs_write`'

@@ -4,8 +4,8 @@ import itertools
 from pathlib import Path
 from typing import Annotated, TypedDict
 
-from consort.plugin import Call, Limits, PluginError
-from machine import files, grants
+from consort.plugin import Call, Limits, PluginError, grants
+from machine import files
 from machine.files import Change, Entry
 from machine.operations._plugin import WAIT_S, Seconds, plugin
 

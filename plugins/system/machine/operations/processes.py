@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import psutil
 
-from consort.plugin import Call, Limits, PluginError
-from machine import grants, table
+from consort.plugin import Call, Limits, PluginError, grants
+from machine import table
 from machine.jobs import jobs
 from machine.operations._plugin import WAIT_S, Grace, Seconds, plugin
 from machine.table import Detail, Process

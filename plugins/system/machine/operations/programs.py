@@ -3,8 +3,7 @@
 import shlex
 from typing import Annotated, TypedDict
 
-from consort.plugin import Call, Limits
-from machine import grants
+from consort.plugin import Call, Limits, grants
 from machine.jobs import Job, jobs
 from machine.operations._plugin import WAIT_S, Arguments, Grace, Program, Seconds, Variables, plugin
 from machine.operations.processes import Stopped

@@ -4,8 +4,7 @@ import shlex
 import time
 from typing import Annotated, TypedDict
 
-from consort.plugin import Call, Limits, PluginError
-from machine import grants, patterns
+from consort.plugin import Call, Limits, PluginError, grants, patterns
 from machine.operations._plugin import WAIT_S, Arguments, Program, Seconds, Variables, plugin
 from machine.shells import Shell
 from machine.shells import shells as open_shells

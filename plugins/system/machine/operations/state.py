@@ -2,8 +2,8 @@
 
 import os
 
-from consort.plugin import Call
-from machine import facts, grants
+from consort.plugin import Call, grants
+from machine import facts
 from machine.operations._plugin import plugin
 
 

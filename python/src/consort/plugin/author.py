@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from consort._gen.plugin.v1 import plugin_service_pb2 as pb
 from consort._schema import schema_of
-from consort.plugin import _embedded
+from consort.plugin import _embedded, _hiding
 from consort.plugin._desk import Desk
 from consort.plugin._operation import Effect, Operation, operation_of, struct_of
 from consort.plugin._reading import Reader, reader
@@ -117,8 +117,10 @@ class Plugin:
     def serve(self) -> None:
         """Serves until the mesh ends the plugin, and returns. Ends the process with 2 if no mesh started it.
 
-        Within `consort-pyhost` that process serves, and only the functions are done here.
+        Within `consort-pyhost` that process serves, and only the functions are done here. On Linux no program that the
+        plugin starts can read its memory or environment, and no debugger of the same user can.
         """
+        _hiding.hide()
         if process := _embedded.native():
             _embedded.serve(self, process)
             return

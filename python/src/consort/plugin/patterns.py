@@ -1,10 +1,13 @@
-"""Patterns of callers, of which none may hold up the others."""
+"""Regular expressions of callers, of which none may hold up the others.
+
+It needs the package `regex` (`consort-sdk[patterns]`), because a search of the standard library cannot be given up.
+"""
 
 from typing import NamedTuple
 
 import regex
 
-from consort.plugin import PluginError
+from consort.plugin.errors import PluginError
 
 _SEARCH_S = 1.0
 
@@ -19,7 +22,10 @@ class Match(NamedTuple):
 
 
 def compiled(patterns: list[str], *, exact: bool) -> list[regex.Pattern[str]]:
-    """The patterns. INVALID_ARGUMENT names the one that is none."""
+    """The patterns, in which `^` and `$` are the ends of lines; `exact` ones stand for themselves.
+
+    INVALID_ARGUMENT names the one that is none as `patterns[N]`.
+    """
     found = []
     for number, pattern in enumerate(patterns):
         try:
@@ -30,7 +36,7 @@ def compiled(patterns: list[str], *, exact: bool) -> list[regex.Pattern[str]]:
 
 
 def first(wanted: list[regex.Pattern[str]], text: str) -> Match | None:
-    """The match that begins first. INVALID_ARGUMENT for a pattern that takes too long."""
+    """The match that begins first, None without one. INVALID_ARGUMENT for a pattern that takes longer than a second."""
     best: Match | None = None
     for number, pattern in enumerate(wanted):
         try:

@@ -1,0 +1,1 @@
+"""Containers, images, volumes and networks of a Docker Engine."""

@@ -7,11 +7,12 @@ from mcp.server.mcpserver import MCPServer
 server = MCPServer("echo", log_level="ERROR")
 
 
-@server.tool(structured_output=False)
 async def echo(text: str) -> str:
     """Yields what it gets."""
     return text
 
+
+server.add_tool(echo, structured_output=False)
 
 if __name__ == "__main__":
     logging.disable(logging.INFO)

@@ -1,4 +1,4 @@
-"""Calls the tool `echo` over stdio with the official Python SDK's client, in a closed loop of lanes over one connection.
+"""Calls the tool `echo` over stdio with the official Python SDK's client: a closed loop of lanes over one connection.
 
     python mcp_load.py --concurrency N --seconds S --warmup S
 
@@ -8,6 +8,7 @@ It prints one line of JSON with the rate and the latencies of the calls that end
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ async def lane(client: Client, begin: int, end: int, seen: Seen) -> None:
         try:
             answer = await client.call_tool("echo", {"text": _TEXT})
             if answer.is_error or answer.content[0].text != _TEXT:
-                raise ValueError(f"echoed {answer}")  # noqa: TRY301 - a wrong answer is an error like any other.
+                raise ValueError(f"echoed {answer}")
         except Exception as error:
             seen.errors += 1
             if len(seen.examples) < 3:
@@ -50,6 +51,10 @@ async def load(concurrency: int, seconds: int, warmup: int) -> dict[str, Any]:
     """Starts the server, calls it, and gives the figures."""
     server = StdioServerParameters(command=sys.executable, args=[str(Path(__file__).with_name("mcp_echo.py"))])
     seen = Seen()
+    # The SDK starts the server in a session of its own, so nobody but the client can stop it.
+    lanes = asyncio.current_task()
+    assert lanes is not None, "this runs in a task"
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lanes.cancel)
     async with Client(server) as client:
         await client.list_tools()
         begin = time.monotonic_ns() + warmup * 1_000_000_000

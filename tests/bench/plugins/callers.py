@@ -124,7 +124,8 @@ class Consort:
         command: list[str | Path] = [self._binary, "bench", "plugins", self._plugin, "--output", "json"]
         command += ["--concurrency", str(load.concurrency), "--seconds", str(load.seconds), "--rounds", "1"]
         command += [] if self._sandbox else ["--no-sandbox"]
-        return readings_of(output_of(command, folder, load.limit), load)
+        # Its own scratch folder goes where ours is, on the disk that was chosen, and with it.
+        return readings_of(output_of(command, folder, load.limit, {"TMPDIR": str(folder)}), load)
 
 
 def readings_of(said: dict[str, Any], load: Load) -> dict[str, Figures]:

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev build demo test test-rust test-python test-typescript test-go lint lint-rust lint-python lint-proto lint-shell \
-        fmt bench bench-setup bench-peers bench-size clean
+        fmt bench bench-setup bench-peers bench-plugins bench-size clean
 
 VENV := .venv/bin
 # Where cargo puts the program.
@@ -42,6 +42,9 @@ bench-setup: setup ## build for release, and install what the engine is measured
 
 bench-peers: setup ## measure the engine beside its peers, for the better part of an hour (BENCH="--rounds 1 --seconds 2")
 	PYTHONPATH=tests $(VENV)/python -m bench durable $(BENCH)
+
+bench-plugins: setup ## measure a plugin's calls beside go-plugin and MCP over stdio (BENCH="--rounds 1 --seconds 1")
+	PYTHONPATH=tests $(VENV)/python -m bench plugins $(BENCH)
 
 bench-size: setup ## measure what size costs (BENCH="--events 100000 --only growth")
 	PYTHONPATH=tests $(VENV)/python -m bench size $(BENCH)

@@ -9,12 +9,17 @@ import tempfile
 from pathlib import Path
 
 from bench import charts, durable, sitting, targets
+from bench.plugins import callers, goals
+from bench.plugins import run as plugins
 from bench.processes import BenchError, everything_stops, say
 from bench.size import run as size
 from bench.systems import Consort, every
 
 _CACHE = Path(os.environ.get("CONSORT_BENCH_CACHE") or Path.home() / ".cache" / "consort-bench")
 _ROOT = Path(__file__).resolve().parents[2]
+_PLUGIN = _ROOT / "plugins/sdk-go/examples/conformance"
+# Writes a sitting of several, with what follows from its readings.
+_STORES = {"durable": durable.finish, "plugins": plugins.finish, "size": sitting.write}
 
 
 def _positive(text: str) -> int:
@@ -30,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--consort",
+        "--binary",
         type=Path,
         default=_ROOT / "target/release/consort",
         help="the binary (default: target/release/consort)",
@@ -46,6 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     row.add_argument("--peers", nargs="*", metavar="NAME", help="restate temporal shape (default: all that are there)")
     row.add_argument("--live", type=_positive, default=10_000, help="runs that wait under the load (default: 10,000)")
     row.add_argument("--memory-rounds", type=_positive, default=1, help="rounds of that row (default: 1)")
+    row.add_argument("--cache", type=Path, default=_CACHE, help=f"where setup.sh put the peers (default: {_CACHE})")
+
+    row = modes.add_parser("plugins", parents=[common], help="a plugin's calls, beside go-plugin and MCP over stdio")
+    row.add_argument("--rounds", type=_positive, default=5, help="rounds (default: 5)")
+    row.add_argument("--warmup", type=_positive, default=1, help="seconds before calls count (default: 1)")
+    row.add_argument("--peers", nargs="*", metavar="NAME", help="go-plugin mcp-python … (default: all that are there)")
+    row.add_argument(
+        "--plugin", type=Path, default=_PLUGIN, help="folder of ours, with an operation `echo` (default: Go)"
+    )
+    row.add_argument("--no-sandbox", action="store_true", help="start the plugin without a sandbox")
     row.add_argument("--cache", type=Path, default=_CACHE, help=f"where setup.sh put the peers (default: {_CACHE})")
 
     row = modes.add_parser("size", parents=[common], help="what size costs")
@@ -76,6 +92,25 @@ def _publish(path: Path) -> None:
     say(f"documents show {path.name} as {stem.name}.svg")
 
 
+def _tell(document: sitting.Document) -> None:
+    """Prints what a sitting says of its targets, if its kind has some."""
+    kind = sitting.kind_of(document)
+    if kind == "plugins":
+        print(goals.as_text(document))
+    elif kind == "durable":
+        print(targets.as_text(document["targets"]))
+
+
+def _measure_plugins(options: argparse.Namespace, seed: int, scratch: Path) -> Path:
+    ours = callers.Consort(options.consort.resolve(), options.plugin.resolve(), sandbox=not options.no_sandbox)
+    ours.build()
+    everyone: list[callers.Caller] = [ours, *callers.peers(options.cache.resolve())]
+    if options.peers is not None:
+        everyone = plugins.chosen(everyone, options.peers)
+    settings = plugins.Settings(options.rounds, options.seconds, options.warmup, seed, tuple(options.only), scratch)
+    return plugins.run(settings, everyone, options.results)
+
+
 def _measure(options: argparse.Namespace) -> Path:
     seed = random.randrange(2**32) if options.seed is None else options.seed
     scratch = options.scratch.resolve()
@@ -83,6 +118,8 @@ def _measure(options: argparse.Namespace) -> Path:
     only = tuple(options.only)
     consort = options.consort.resolve()
     with everything_stops():
+        if options.mode == "plugins":
+            return _measure_plugins(options, seed, scratch)
         if options.mode == "size":
             limits = size.Limits(options.events, options.waiting, options.workers, options.steps, options.payload)
             return size.run(
@@ -118,11 +155,10 @@ def main() -> int:
             for path in options.file:
                 say(f"wrote {charts.write(sitting.read(path), path)}")
         elif options.mode == "targets":
-            print(targets.as_text(sitting.read(options.file)["targets"]))
+            _tell(sitting.read(options.file))
         elif options.mode == "merge":
             whole = sitting.merged([sitting.read(path) for path in options.file])
-            store = durable.finish if sitting.kind_of(whole) == "durable" else sitting.write
-            path = store(whole, options.file[0].parent, "-merged")
+            path = _STORES[sitting.kind_of(whole)](whole, options.file[0].parent, "-merged")
             say(f"wrote {path} and {charts.write(sitting.read(path), path)}")
         elif options.mode == "publish":
             for path in options.file:
@@ -131,12 +167,12 @@ def main() -> int:
             path = _measure(options)
             document = sitting.read(path)
             say(f"wrote {path} and {charts.write(document, path)}")
-            if options.mode == "durable":
-                print(targets.as_text(document["targets"]))
-            failed = [reading for reading in document["readings"] if reading.get("failure")]
+            _tell(document)
+            failed = [reading for reading in document["readings"] if reading.get("failure") or reading.get("doubtful")]
             for reading in failed:
                 name = f"{reading['scenario']} {reading.get('system', '')}".strip()
-                say(f"failed: {name}: {reading['failure']}")
+                why = reading.get("failure") or f"latencies left out: {reading['doubtful']['why']}"
+                say(f"failed: {name}: {why}")
             return 1 if failed else 0
     except (BenchError, sitting.DocumentError, OSError) as error:
         say(f"bench: {error}")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bench import svg
 from bench.figures import Medians, of_bytes, short
+from bench.plugins import goals
 from bench.sitting import Document, kind_of, named
 
 _WIDTH = 1000
@@ -14,7 +15,7 @@ _LABELS = {"consort": "Consort", "restate": "Restate", "temporal": "Temporal (de
 
 def draw(document: Document) -> str:
     """The chart of a sitting as SVG."""
-    return {"durable": _durable, "size": _size}[kind_of(document)](document)
+    return {"durable": _durable, "plugins": _plugins, "size": _size}[kind_of(document)](document)
 
 
 def write(document: Document, path: Path) -> Path:
@@ -71,6 +72,38 @@ def _durable(document: Document) -> str:
 
 def _version(document: Document, name: str) -> str:
     return f"{_LABELS[name]}: {document['systems'].get(name, {}).get('version', '')}"
+
+
+def _plugins(document: Document) -> str:
+    table: Medians = document["medians"]
+    systems = {name: label for name, label in goals.LABELS.items() if any(name in row for row in table.values())}
+    settings = document["settings"]
+    canvas = svg.Canvas(_WIDTH, 710, "Calls of a plugin: through the mesh, directly, and what could be used instead")
+    canvas.text(24, 34, canvas.title, "title ink")
+    many = "s" if settings["rounds"] > 1 else ""
+    rounds = f"median of {settings['rounds']} round{many} of {settings['seconds']} s, logarithmic scale"
+    canvas.text(24, 54, f"calls that do next to nothing, closed loop over one connection; {rounds}", "dim")
+    labels = list(systems.values())
+    svg.legend(canvas, 24, 80, labels[:3])
+    svg.legend(canvas, 24, 98, labels[3:], first_hue=3)
+    groups = [f"{lanes} call{'s' if lanes > 1 else ''} at once" for lanes in goals.CONCURRENCIES]
+
+    def panel(column: int, row: int, title: str, metric: str) -> None:
+        box = svg.Box(24 + column * 486, 122 + row * 272, 466, 260)
+        series: svg.Series = {
+            label: [table.get(goals.row_of(lanes), {}).get(name, {}).get(metric) for lanes in goals.CONCURRENCIES]
+            for name, label in systems.items()
+        }
+        svg.bars(canvas, box, title, groups, series)
+
+    panel(0, 0, "calls/s (more is better)", "calls_per_s")
+    panel(1, 0, "median latency in ms (less is better)", "p50_ms")
+    panel(0, 1, "99th percentile in ms (less is better)", "p99_ms")
+    canvas.text(510, 406, "What follows", "head ink")
+    for line, verdict in enumerate(document["targets"]):
+        canvas.text(510, 428 + 16 * line, goals.said(verdict), "ink" if verdict["limit"] is not None else "dim")
+    canvas.text(24, 690, named(document), "small dim")
+    return canvas.render()
 
 
 def _size(document: Document) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 # What is taken from each reading.
 METRICS = (
+    "calls_per_s",
     "runs_per_s",
     "steps_per_s",
     "p50_ms",
@@ -16,6 +17,8 @@ METRICS = (
     "peak_mib",
     "server_cores",
 )
+# A call from one process to another and back takes at least so long, over any socket or pipe.
+_QUICKEST_MS = 0.005
 # Of these, less is better: their ratio is the other's figure through ours.
 LESS_IS_BETTER = frozenset({"p50_ms", "p99_ms", "ready_ms", "idle_mib", "loaded_mib", "peak_mib", "server_cores"})
 
@@ -24,8 +27,23 @@ Medians = dict[str, dict[str, dict[str, float]]]
 
 
 def is_good(reading: Reading) -> bool:
-    """Whether the reading counts: it was made, and some run ended well within its window."""
-    return not reading.get("failure") and bool(reading.get("runs"))
+    """Whether the reading counts: it was made, and some run or call ended well within its window."""
+    return not reading.get("failure") and bool(reading.get("runs") or reading.get("calls"))
+
+
+def contradiction(lanes: int, per_s: float, p50_ms: float, p99_ms: float) -> str:
+    """Why latencies of a closed loop cannot be true; empty if they can.
+
+    In such a loop each of the lanes always has one call under way: the mean latency is `lanes / per_s` (Little's law).
+    """
+    if p50_ms < _QUICKEST_MS:
+        return f"p50 of {p50_ms:g} ms is less than a call between processes takes"
+    if p50_ms > p99_ms:
+        return f"p50 of {p50_ms:g} ms is above p99 of {p99_ms:g} ms"
+    mean = lanes / per_s * 1e3 if per_s > 0 else 0.0
+    if mean > p99_ms:
+        return f"{lanes} lanes with {per_s:g} calls/s mean {mean:.3g} ms a call, which is above p99 of {p99_ms:g} ms"
+    return ""
 
 
 def medians(readings: Iterable[Reading]) -> Medians:

@@ -1,4 +1,4 @@
-"""Processes that the bench starts and always stops: each leads a group of its own, and has a log and a time limit."""
+"""Processes that the bench starts and always stops: each leads a session of its own, and has a log and a time limit."""
 
 import contextlib
 import json
@@ -129,9 +129,12 @@ class Process:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(_GRACE)
                 break
-        # A child that outlived it goes too.
+        # A child that outlived it goes too, one in a group of its own as well.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
+        for pid in _members(self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if self._child.stdout is not None:
             self._child.stdout.close()
 
@@ -144,6 +147,18 @@ def memory_of(pid: int) -> Memory:
         if name in ("VmRSS", "VmHWM"):
             found[name] = int(value.split()[0]) / 1024
     return Memory(round(found["VmRSS"], 1), round(found["VmHWM"], 1))
+
+
+def _members(session: int) -> list[int]:
+    """Processes of a session that is led by a process of that id."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        # A process may end while it is looked at.
+        with contextlib.suppress(OSError):
+            # After the name in parentheses: state, parent, group, session.
+            if int(path.read_text().rpartition(")")[2].split()[3]) == session:
+                found.append(int(path.parent.name))
+    return found
 
 
 def output_of(command: Command, folder: Path, limit: float, env: Mapping[str, str] | None = None) -> dict[str, Any]:

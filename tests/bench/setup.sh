@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Installs what Consort is measured beside into a folder outside the repository. Run it as often as you like.
 #
-#   tests/bench/setup.sh [shape] [restate] [temporal]     all of them when none is named
+#   tests/bench/setup.sh [shape] [restate] [temporal] [go-plugin] [mcp-python] [mcp-typescript]     all of them when none is named
 #
 # shape      the bare shape of the design, and the HTTP load generator; needs cargo
 # restate    Restate's server and SDK from npm; needs npm, and Node 22 or newer, which is taken from npm if it is older here
 # temporal   Temporal's development server and a Go worker, built from the Go module proxy; needs Go 1.25 or newer, and minutes
+# go-plugin  hashicorp/go-plugin's examples and a host for them, from the Go module proxy; needs Go
+# mcp-python MCP's Python SDK, from PyPI into an environment of its own; needs Python 3.10 or newer
+# mcp-typescript   MCP's TypeScript SDK, from npm; needs npm, and Node 20 or newer
 #
 # CONSORT_BENCH_CACHE is the folder, ~/.cache/consort-bench by default. What cannot be installed is named; the bench leaves
 # it out. The exit code is the number of those.
@@ -80,14 +83,46 @@ temporal() {
     echo "Temporal CLI $temporal_cli (server $server), Go SDK $sdk" >"$cache/temporal/version"
 }
 
-if (($# == 0)); then set -- shape restate temporal; fi
+go_plugin() {
+    has go || { say "go-plugin: Go is missing; see https://go.dev/dl"; return 1; }
+    local home="$cache/go-plugin" module=github.com/hashicorp/go-plugin
+    mkdir -p "$home"
+    say "go-plugin: building"
+    (cd "$here/peers/go_plugin" &&
+        export CGO_ENABLED=0 &&
+        go build -trimpath -ldflags '-s -w' -o "$home/load" . &&
+        go build -trimpath -ldflags '-s -w' -o "$home/kv-grpc" "$module/examples/grpc/plugin-go-grpc" &&
+        go build -trimpath -ldflags '-s -w' -o "$home/greeter" "$module/examples/basic/plugin" &&
+        go list -m -f '{{.Path}} {{.Version}}' "$module" google.golang.org/grpc | paste -sd, | sed 's/,/, /' >"$home/version")
+}
+
+mcp_python() {
+    local python="$here/../../.venv/bin/python"
+    [[ -x "$python" ]] || python="$(command -v python3)" || { say "mcp-python: Python is missing"; return 1; }
+    say "mcp-python: installing"
+    "$python" -m venv "$cache/mcp-python" &&
+        "$cache/mcp-python/bin/pip" install --quiet --disable-pip-version-check -r "$here/peers/mcp_python/requirements.txt"
+}
+
+mcp_typescript() {
+    has npm || { say "mcp-typescript: npm is missing; install Node 20 or newer"; return 1; }
+    mkdir -p "$cache/mcp-typescript"
+    cp "$here"/peers/mcp_typescript/{package.json,package-lock.json,echo.mjs,load.mjs} "$cache/mcp-typescript/" || return 1
+    say "mcp-typescript: installing"
+    (cd "$cache/mcp-typescript" && npm ci --no-audit --no-fund --ignore-scripts)
+}
+
+if (($# == 0)); then set -- shape restate temporal go-plugin mcp-python mcp-typescript; fi
 missing=0
 for what in "$@"; do
     case "$what" in
         shape) shape ;;
         restate) restate ;;
         temporal) temporal ;;
-        *) say "'$what' is none of shape, restate, temporal"; exit 64 ;;
+        go-plugin) go_plugin ;;
+        mcp-python) mcp_python ;;
+        mcp-typescript) mcp_typescript ;;
+        *) say "'$what' is none of shape, restate, temporal, go-plugin, mcp-python, mcp-typescript"; exit 64 ;;
     esac || { say "$what is not installed"; ((missing += 1)); }
 done
 say "$missing missing; the rest is in $cache"

@@ -14,7 +14,7 @@ from bench import machine
 RESULTS = Path(__file__).resolve().parent / "results"
 # The file that a chart is copied to, for documents to show.
 LATEST = "latest"
-KINDS = ("durable", "size")
+KINDS = ("durable", "plugins", "size")
 _SCHEMA = "consort-bench/{kind}/1"
 # What a document must have, and of which type.
 _COMMON: dict[str, type] = {
@@ -29,6 +29,7 @@ _COMMON: dict[str, type] = {
 }
 _BY_KIND: dict[str, dict[str, type]] = {
     "durable": {"systems": dict, "medians": dict, "ratios": dict, "targets": list},
+    "plugins": {"systems": dict, "medians": dict, "ratios": dict, "targets": list},
     "size": {"version": str, "curves": dict},
 }
 

@@ -8,7 +8,7 @@ from html import escape
 from bench.figures import brief, short
 
 # Hues that can be told apart in both themes; the first is ours.
-_HUES = ("#2f7fd6", "#d9822b", "#8a63d2", "#3f9d63", "#c4485a", "#7a8694")
+_HUES = ("#2f7fd6", "#d9822b", "#8a63d2", "#3f9d63", "#c4485a", "#7a8694", "#1f9ea8")
 _STYLE = """
   .bg { fill: #ffffff } .ink { fill: #1f2328 } .dim { fill: #59636e }
   .grid { stroke: #d1d9e0 } .axis { stroke: #818b98 }
@@ -106,9 +106,9 @@ class Scale:
 Series = dict[str, list[float | None]]
 
 
-def legend(canvas: Canvas, x: float, y: float, names: Sequence[str]) -> None:
+def legend(canvas: Canvas, x: float, y: float, names: Sequence[str], *, first_hue: int = 0) -> None:
     """Names the series in their colours, side by side."""
-    for number, name in enumerate(names):
+    for number, name in enumerate(names, first_hue):
         canvas.bar(x, y - 9, 10, 10, hue(number), name)
         canvas.text(x + 15, y, name)
         x += 34 + 7.0 * len(name)

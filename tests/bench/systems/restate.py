@@ -2,7 +2,6 @@
 
 import json
 import platform
-import shutil
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +12,7 @@ from typing import Any
 
 from bench.machine import version_of
 from bench.processes import BenchError, Command, Process, free_ports, output_of
+from bench.systems import node
 from bench.systems.base import HOLD, HOLD_MARGIN, START, Deploying, Deployment, Work, measured
 
 _LEAST_NODE = 22
@@ -30,11 +30,10 @@ class Restate:
         self._load = cache / "bin" / "httpload"
         arch = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
         self._binary = self._home / f"node_modules/@restatedev/restate-server-linux-{arch}/bin/restate-server"
-        own_node = cache / "node/bin/node"
-        self._node = str(own_node) if own_node.is_file() else shutil.which("node") or ""
+        self._node = node.find(cache)
         self.settings: dict[str, Any] = {
             "server": "defaults (RocksDB, write-ahead log synced)",
-            "worker": f"@restatedev/restate-sdk on Node {version_of(self._node, '--version') if self._node else ''}",
+            "worker": f"@restatedev/restate-sdk on Node {node.version(self._node)}",
             "client": "HTTP/1.1 kept alive, one connection a lane",
         }
 
@@ -43,10 +42,7 @@ class Restate:
         for path in (self._binary, self._load, self._home / "service.mjs"):
             if not path.is_file():
                 return f"{path} is not there; run tests/bench/setup.sh restate shape"
-        version = version_of(self._node, "--version") if self._node else ""
-        if not version.startswith("v") or int(version[1:].partition(".")[0]) < _LEAST_NODE:
-            return f"Node {_LEAST_NODE} or newer is needed and {version or 'none'} was found"
-        return ""
+        return node.too_old(self._node, _LEAST_NODE)
 
     def version(self) -> str:
         """What it says it is."""
@@ -60,11 +56,11 @@ class Restate:
 
     @contextmanager
     def _deploy(self, folder: Path) -> Iterator[Deployment]:
-        node, ingress, admin, service = free_ports(4)
+        own, ingress, admin, service = free_ports(4)
         env = {
             "RESTATE_BASE_DIR": str(folder / "data"),
-            "RESTATE_BIND_ADDRESS": f"127.0.0.1:{node}",
-            "RESTATE_ADVERTISED_ADDRESS": f"{_LOOPBACK}:{node}",
+            "RESTATE_BIND_ADDRESS": f"127.0.0.1:{own}",
+            "RESTATE_ADVERTISED_ADDRESS": f"{_LOOPBACK}:{own}",
             "RESTATE_INGRESS__BIND_ADDRESS": f"127.0.0.1:{ingress}",
             "RESTATE_ADMIN__BIND_ADDRESS": f"127.0.0.1:{admin}",
             "RESTATE_LOG_FILTER": "error",

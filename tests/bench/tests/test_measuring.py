@@ -35,6 +35,14 @@ def is_alive(pid: int) -> bool:
     return True
 
 
+def has_ended(pid: int) -> bool:
+    """Also if whoever inherited it has not buried it yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 def test_a_process_is_ready_when_it_says_so_and_gone_after_the_block(tmp_path: Path) -> None:
     with Process("talker", python(_TALK), tmp_path) as process:
         assert process.wait_for_line("ready", 10) == "ready now"
@@ -86,6 +94,18 @@ def test_an_interruption_stops_everything(tmp_path: Path) -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
     assert not is_alive(started[0].pid)
+
+
+def test_a_child_in_a_group_of_its_own_goes_too(tmp_path: Path) -> None:
+    start = "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', sys.argv[1]], process_group=0)"
+    script = f"{start}; print('child', child.pid, flush=True); child.wait()"
+    with Process("parent", [*python(script), "import time; time.sleep(60)"], tmp_path) as process:
+        child = int(process.wait_for_line("child", 10).split()[1])
+        assert is_alive(child)
+    end = time.monotonic() + 10
+    while not has_ended(child):
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_ports_are_all_different() -> None:

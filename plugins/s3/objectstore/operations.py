@@ -137,7 +137,9 @@ def get(call: Call, key: Key, store: str = "default") -> Iterator[bytes]:
             headers = {"range": f"bytes={offset}-", "if-match": etag} if offset else {}
             with bucket.opened("GET", key, {}, headers, Body()) as response:
                 etag = response.getheader("etag", "")
-                call.media_type = response.getheader("content-type") or "application/octet-stream"
+                kind = response.getheader("content-type") or "application/octet-stream"
+                # Bare, it would say that the result is a value, and no blob.
+                call.media_type = f"{kind}; charset=utf-8" if kind == "application/json" else kind
                 wanted = offset + int(response.getheader("content-length") or 0)
                 while piece := response.read(_PIECE):
                     offset += len(piece)

@@ -139,7 +139,7 @@ def test_only_granted_hosts_are_asked() -> None:
         # Granted by its name it is still held to what is public.
         error_by_name = not_got(f"http://localhost:{server.port}/", reach=Reach(hosts=(f"localhost:{server.port}",)))
     assert (error.code, error.reason) == (grpc.StatusCode.PERMISSION_DENIED, "HOST_NOT_GRANTED")
-    assert f'net = ["127.0.0.1:{server.port}"]' in error.message
+    assert f'net: ["127.0.0.1:{server.port}"]' in error.message
     assert error_by_name.reason == "ADDRESS_REFUSED"
 
 

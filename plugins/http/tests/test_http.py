@@ -336,6 +336,9 @@ def test_what_is_large_is_downloaded(server: WebServer) -> None:
     assert outcome.chunks >= 6
     server.replies = [reply(200, {"content-length": "100"}, "half")]
     assert failed("download", {"url": server.url}).reason == "BROKEN_ANSWER"
+    server.replies = [reply(200, JSON, "[1]")]
+    outcome = done("download", {"url": server.url})
+    assert (outcome.data, outcome.media_type) == (b"[1]", "application/json; charset=utf-8")
 
 
 def test_the_process_asks_and_logs_no_secret(server: WebServer, tmp_path: Path) -> None:

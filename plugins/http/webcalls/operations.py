@@ -155,7 +155,9 @@ def download(
     settings: Settings = call.config
     web, request, _ = _ready(call, asked, timeout_s, settings.download_mib)
     with web.opened(request) as stream:
-        call.media_type = stream.headers.get("content-type") or "application/octet-stream"
+        kind = stream.headers.get("content-type") or "application/octet-stream"
+        # Bare, it would say that the result is a value, and no blob.
+        call.media_type = f"{_JSON}; charset=utf-8" if kind == _JSON else kind
         yield from stream.pieces()
 
 

@@ -81,7 +81,7 @@ class Reach:
         """PluginError PERMISSION_DENIED, reason HOST_NOT_GRANTED, if the host and port are not granted."""
         if not matches(self.hosts, place.host, place.port):
             host = f"[{place.host}]" if ":" in place.host else place.host
-            problem = f'{host}:{place.port} is not granted; the manifest would say `net = ["{host}:{place.port}"]`'
+            problem = f'{host}:{place.port} is not granted; an operator may grant `net: ["{host}:{place.port}"]`'
             raise PluginError("PERMISSION_DENIED", problem, reason="HOST_NOT_GRANTED")
 
     def admit_address(self, address: Address, place: Place) -> None:

@@ -1,5 +1,6 @@
 """What plugins ask the web: at servers that answer well, badly, too much, or not at all."""
 
+import asyncio
 import gzip
 import itertools
 import socket
@@ -15,7 +16,8 @@ import pytest
 import trustme
 from google.rpc.error_details_pb2 import RetryInfo
 
-from consort.plugin import Call, PluginError
+from consort.plugin import Call, Plugin, PluginError
+from consort.plugin.testing import invoke_async
 from consort.plugin.web import Request, Tries, Web, told_wait
 from web_kit import QUICK, FakeResolver, asked, failed, got, not_got, post, trusted, within
 from web_servers import Asked, Line, WebServer, raw, reply
@@ -159,6 +161,48 @@ def test_chunks_and_ends_of_connections_are_read(authority: trustme.CA, tmp_path
         assert got(server.url, ca_file=ca_file).body == b"abcde"
         # Over TLS an end that was not said is no end.
         assert not_got(server.url, ca_file=ca_file, tries=Tries(attempts=1)).reason == "BROKEN_ANSWER"
+
+
+@pytest.mark.parametrize("is_safe", [False, True])
+def test_what_is_sent_waits_for_a_slow_reader(authority: trustme.CA, tmp_path: Path, is_safe: bool) -> None:
+    body = bytes(range(256)) * (8 << 12)  # More than lies between two sockets.
+    ca_file = trusted(authority, tmp_path)
+    with WebServer(authority=authority if is_safe else None, pause_s=0.6) as server:
+        request = Request("PUT", server.url, body=body)
+        assert asked(request, ca_file=ca_file, tries=Tries(timeout_s=5.0)).status == 200
+        assert server.asked[0].body == body
+        began = time.monotonic()
+        lost = failed(request, ca_file=ca_file, tries=Tries(timeout_s=0.3))
+        assert time.monotonic() - began < 2.0
+        assert (lost.code, lost.reason) == (grpc.StatusCode.ABORTED, "OUTCOME_UNKNOWN")
+
+
+def test_who_is_cancelled_hangs_up() -> None:
+    asyncio.run(_cancelled())
+
+
+async def _cancelled() -> None:
+    plugin = Plugin("web", version="0.1.0")
+    reached, ended = threading.Event(), threading.Event()
+
+    def waits(line: Line, _asked: Asked) -> None:
+        """Says nothing, and sees whether the other side leaves."""
+        reached.set()
+        if line.recv(1) == b"":
+            ended.set()
+
+    with WebServer(waits) as server:
+
+        @plugin.operation(effect="read")
+        def wait(call: Call) -> None:
+            Web(call, agent="test/1", tries=Tries(timeout_s=60.0)).ask(Request("GET", server.url, repeatable=True))
+
+        task = asyncio.create_task(invoke_async(plugin, "wait", timeout=60.0))
+        await asyncio.to_thread(reached.wait, 5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(ended.wait, 3)
 
 
 def test_certificates_are_checked(authority: trustme.CA, tmp_path: Path) -> None:

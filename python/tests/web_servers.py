@@ -41,15 +41,18 @@ def raw(data: bytes) -> Reply:
 class WebServer:
     """Answers each connection with the next of `replies`, the last one again and again; `asked` has the requests.
 
-    `stopped` is set when the test is over, for replies that go on until then. With an `authority` it speaks TLS, as
+    It begins to read after `pause_s`. `stopped` is set when the test is over. With an `authority` it speaks TLS, as
     `name`.
     """
 
-    def __init__(self, *replies: Reply, authority: trustme.CA | None = None, name: str = "127.0.0.1") -> None:
+    def __init__(
+        self, *replies: Reply, authority: trustme.CA | None = None, name: str = "127.0.0.1", pause_s: float = 0.0
+    ) -> None:
         self.replies = list(replies) or [reply(200, {}, "ok")]
         self.asked: list[Asked] = []
         self.connections = 0
         self.stopped = threading.Event()
+        self._pause_s = pause_s
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._socket.getsockname()[1])
         self._context: ssl.SSLContext | None = None
@@ -98,6 +101,7 @@ class WebServer:
                 inside.unwrap()
 
     def _answer(self, line: Line) -> None:
+        self.stopped.wait(self._pause_s)
         asked = _asked(line)
         with self._lock:
             self.connections += 1

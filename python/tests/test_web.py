@@ -105,11 +105,12 @@ def bomb() -> bytes:
     ],
 )
 def test_bad_answers_end_in_time_and_in_bounds(said: Any, reason: str) -> None:
-    tries = Tries(attempts=2, timeout_s=0.4, pause_s=0.001)
+    is_endless = said in (never, trickles)
+    tries = Tries(attempts=2, timeout_s=0.4 if is_endless else 10.0, pause_s=0.001)
     with WebServer(said) as server:
         began = time.monotonic()
         error = not_got(server.url, tries=tries, most_bytes=1 << 20)
-        assert time.monotonic() - began < 4.0
+        assert time.monotonic() - began < 8.0
         assert error.reason == reason
         assert server.connections == (2 if reason == "BROKEN_ANSWER" else 1)
         # What is not to be repeated is not, and nobody says that it was not done.
@@ -127,7 +128,7 @@ def test_a_bomb_is_not_unfolded() -> None:
         assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE")
         assert error.message == "the answer has more than 1 MiB"
         assert len(got(server.url, most_bytes=1 << 20, cut=True).body) == 1 << 20
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 8.0
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 300_000])
@@ -173,7 +174,7 @@ def test_what_is_sent_waits_for_a_slow_reader(authority: trustme.CA, tmp_path: P
         assert server.asked[0].body == body
         began = time.monotonic()
         lost = failed(request, ca_file=ca_file, tries=Tries(timeout_s=0.3))
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 8.0
         assert (lost.code, lost.reason) == (grpc.StatusCode.ABORTED, "OUTCOME_UNKNOWN")
 
 
@@ -300,7 +301,7 @@ def test_nobody_waits_any_more() -> None:
     with WebServer(never) as server:
         began = time.monotonic()
         error = not_got(server.url, tries=Tries(timeout_s=30.0), timeout=0.3)
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < 8.0
     assert error.code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
 
 

@@ -184,18 +184,18 @@ def test_urls_are_told_apart() -> None:
 
 def test_a_name_that_changes_its_mind_leads_nowhere_else() -> None:
     with WebServer(reply(503), reply(200, {}, "inside")) as server:
-        # The check sees a public address, and a second look-up would see this machine.
-        resolver = FakeResolver(["192.0.2.1"], ["127.0.0.1"])
-        documentation = Reach(networks=(ipaddress.IPv4Network("192.0.2.0/24"),))
-        tries = Tries(attempts=1, timeout_s=0.2)
-        error = not_got(f"http://rebind.test:{server.port}/", reach=documentation, resolve=resolver, tries=tries)
+        # The check sees an address where nobody listens, and a second look-up would see the server.
+        resolver = FakeResolver(["127.0.0.2"], ["127.0.0.1"])
+        elsewhere = Reach(networks=(ipaddress.IPv4Network("127.0.0.2/32"),))
+        tries = Tries(attempts=1)
+        error = not_got(f"http://rebind.test:{server.port}/", reach=elsewhere, resolve=resolver, tries=tries)
         assert (error.reason, resolver.asked) == ("NOT_REACHED", ["rebind.test"])
         # The next attempt looks anew, and is checked anew.
-        error = not_got(f"http://rebind.test:{server.port}/", reach=documentation, resolve=resolver, tries=tries)
+        error = not_got(f"http://rebind.test:{server.port}/", reach=elsewhere, resolve=resolver, tries=tries)
         assert error.reason == "ADDRESS_REFUSED"
         # One address of several that is inside refuses the name.
-        mixed = FakeResolver(["192.0.2.1", "127.0.0.1"])
-        error = not_got(f"http://rebind.test:{server.port}/", reach=documentation, resolve=mixed)
+        mixed = FakeResolver(["127.0.0.2", "127.0.0.1"])
+        error = not_got(f"http://rebind.test:{server.port}/", reach=elsewhere, resolve=mixed)
         assert error.reason == "ADDRESS_REFUSED"
         assert server.connections == 0
         # The connection goes to what was resolved, with the name that was asked for.
@@ -213,7 +213,7 @@ def test_a_resolver_that_hangs_is_left() -> None:
     began = time.monotonic()
     error = not_got("http://slow.test/", resolve=hangs, tries=Tries(attempts=1, timeout_s=0.1))
     ends.set()
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 8.0
     assert error.reason == "NOT_REACHED"
 
 

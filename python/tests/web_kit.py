@@ -13,7 +13,7 @@ from consort.plugin.testing import Outcome, invoke
 from consort.plugin.web import Answer, Reach, Request, Tries, Web
 
 LOOPBACK = Reach(networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
-QUICK = Tries(attempts=3, timeout_s=1.0, pause_s=0.001, longest_wait_s=1.0)
+QUICK = Tries(attempts=3, timeout_s=5.0, pause_s=0.001, longest_wait_s=1.0)
 
 
 class FakeResolver:

@@ -18,7 +18,7 @@ def done(site: Site, operation: str, given: dict[str, Any], **options: Any) -> O
     """Calls an operation about acme/app, unless the input says otherwise."""
     config = options.pop("config", {})
     server = {"url": site[1].url + site[0].prefix, **options.pop("place", {})}
-    settings = {"servers": {"default": server}, "pause_s": 0.001, "timeout_s": 2.0, **config}
+    settings = {"servers": {"default": server}, "pause_s": 0.001, "timeout_s": 10.0, **config}
     whole = {"repository": "acme/app", **given}
     if operation == "repositories":
         del whole["repository"]

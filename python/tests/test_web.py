@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ import pytest
 import trustme
 from google.rpc.error_details_pb2 import RetryInfo
 
-from consort.plugin import Call, Plugin, PluginError
+from consort.plugin import Call, Plugin
 from consort.plugin.testing import invoke_async
 from consort.plugin.web import Request, Tries, Web, told_wait
-from web_kit import QUICK, FakeResolver, asked, failed, got, not_got, post, trusted, within
+from web_kit import FakeResolver, asked, failed, got, not_got, post, trusted
 from web_servers import Asked, Line, WebServer, raw, reply
 
 
@@ -303,36 +302,3 @@ def test_nobody_waits_any_more() -> None:
         error = not_got(server.url, tries=Tries(timeout_s=30.0), timeout=0.3)
         assert time.monotonic() - began < 8.0
     assert error.code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
-
-
-def streamed(url: str, **options: Any) -> bytes:
-    """Reads an answer in pieces."""
-    found: list[bytes] = []
-
-    def read(call: Call) -> None:
-        web = Web(call, agent="test/1", **{"tries": QUICK, **options})
-        with web.opened(Request("GET", url, repeatable=True)) as stream:
-            found.extend(stream.pieces())
-
-    within(read)
-    assert all(len(each) <= 65_536 for each in found)
-    return b"".join(found)
-
-
-@pytest.fixture
-def large() -> Iterator[tuple[WebServer, bytes]]:
-    """A server with 3 MiB."""
-    content = bytes(range(256)) * (3 << 12)
-    with WebServer(reply(503), reply(200, {}, content)) as server:
-        yield server, content
-
-
-def test_what_is_large_is_read_in_pieces(large: tuple[WebServer, bytes]) -> None:
-    server, content = large
-    assert streamed(server.url) == content
-    with pytest.raises(PluginError, match="more than 1 MiB"):
-        streamed(server.url, most_bytes=1 << 20)
-    server.replies = [reply(200, {"content-length": "10"}, "half")]
-    with pytest.raises(PluginError) as caught:
-        streamed(server.url)
-    assert caught.value.reason == "BROKEN_ANSWER"

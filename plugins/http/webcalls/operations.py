@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlencode
 
 from consort.plugin import Call, Limits, Plugin, PluginError
-from consort.plugin.web import Place, Request, Web, place_of
+from consort.plugin.web import Place, Request, Stream, Web, place_of
 from webcalls.credentials import filled, named
 from webcalls.output import Answered, answered
 from webcalls.settings import Settings, check
@@ -142,7 +142,7 @@ def download(
     headers: Headers | None = None,
     timeout_s: Seconds | None = None,
 ) -> Iterator[bytes]:
-    """Gets something large, as a blob.
+    """Gets something large, as a blob. One that breaks goes on where it broke, if the service names it by an ETag.
 
     Args:
         url: Of a host that the operator granted.
@@ -154,11 +154,13 @@ def download(
     asked = _asked(call, "GET", url, query, headers, None, "success", repeatable=True)
     settings: Settings = call.config
     web, request, _ = _ready(call, asked, timeout_s, settings.download_mib)
-    with web.opened(request) as stream:
+
+    def begun(stream: Stream) -> None:
         kind = stream.headers.get("content-type") or "application/octet-stream"
         # Bare, it would say that the result is a value, and no blob.
         call.media_type = f"{_JSON}; charset=utf-8" if kind == _JSON else kind
-        yield from stream.pieces()
+
+    yield from web.download(request, begun)
 
 
 def _asked(
@@ -222,7 +224,7 @@ def _written(call: Call, asked: Asked, timeout_s: float | None) -> Answered | No
     shown = f"{request.method} {place.scheme}://{place.shown}{place.path.partition('?')[0]}"
     if call.dry_run:
         kind = request.headers.get("content-type", "")
-        size = f" with {len(request.body)} bytes of {kind}" if request.body is not None else ""
+        size = f" with {len(request.body)} bytes of {kind}" if isinstance(request.body, bytes) else ""
         secrets = f", with the secret {', '.join(asked.secrets)}" if asked.secrets else ""
         call.would(f"{shown}{size}{secrets}")
         return None

@@ -11,7 +11,7 @@ Web says, and each is held against the same rules.
 from consort.plugin.web._answer import Answer, Stream
 from consort.plugin.web._place import Place, place_of
 from consort.plugin.web._reach import Network, Reach, is_public, matches
-from consort.plugin.web._refusal import Request, refusal, told_wait
+from consort.plugin.web._refusal import Request, Upload, refusal, told_wait
 from consort.plugin.web._tries import Tries, Trouble, tried, unknown
 from consort.plugin.web._web import Web, tls
 
@@ -24,6 +24,7 @@ __all__ = [
     "Stream",
     "Tries",
     "Trouble",
+    "Upload",
     "Web",
     "is_public",
     "matches",

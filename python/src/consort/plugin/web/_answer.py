@@ -93,17 +93,17 @@ class Stream:
                 break
         return Answer(self.status, self.headers, bytes(found[:most]), self.url, self.peer)
 
-    def pieces(self) -> Iterator[bytes]:
-        """The body, decoded, in pieces of at most 64 KiB.
+    def pieces(self, *, raw: bool = False) -> Iterator[bytes]:
+        """The body, decoded unless it shall be `raw`, in pieces of at most 64 KiB.
 
         PluginError RESOURCE_EXHAUSTED, reason ANSWER_TOO_LARGE, if it is too long, before or after decoding.
         BrokenAnswerError if it ends too early or cannot be decoded; OSError as the connection.
         """
         size = 0
-        for piece in self._decoded():
+        for piece in self._raw() if raw else self._decoded():
             size += len(piece)
             if size > self._most:
-                raise _too_large(self._most)
+                raise too_large(self._most)
             yield piece
 
     def _decoded(self) -> Iterator[bytes]:
@@ -121,7 +121,7 @@ class Stream:
             while piece := self._response.read(_PIECE):
                 size += len(piece)
                 if size > self._most + _OVERHEAD:
-                    raise _too_large(self._most)
+                    raise too_large(self._most)
                 yield piece
         except (http.client.HTTPException, ValueError) as error:
             raise BrokenAnswerError(f"the answer broke off: {type(error).__name__}") from None
@@ -162,6 +162,7 @@ def _headers(response: http.client.HTTPResponse) -> dict[str, str]:
     return found
 
 
-def _too_large(most: int) -> PluginError:
+def too_large(most: int) -> PluginError:
+    """How a call fails whose answer has more than `most` bytes."""
     said = f"{most >> 20} MiB" if most >= 1 << 20 else f"{most} bytes"
     return PluginError("RESOURCE_EXHAUSTED", f"the answer has more than {said}", reason="ANSWER_TOO_LARGE")

@@ -4,11 +4,13 @@ import email.utils
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import IO, NamedTuple
 
 from consort.plugin.errors import PluginError
 from consort.plugin.web._answer import Answer
+from consort.plugin.web._place import Place
 from consort.plugin.web._tries import Trouble, unknown
 
 _SHOWN = 200
@@ -22,16 +24,29 @@ _OURS = {"host", "connection", "content-length", "transfer-encoding", "te", "tra
 _OURS |= {"keep-alive", "proxy-connection", "proxy-authorization"}
 
 
+class Upload(NamedTuple):
+    """A body that is read from the beginning of a file, for each try anew."""
+
+    file: IO[bytes]
+    size: int
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request. `repeatable` says that doing it twice is doing it once; statuses up to `accept` are no failure."""
+    """A request. `repeatable` says that doing it twice is doing it once; statuses up to `accept` are no failure.
+
+    One that is `patient` takes as long as the call's deadline lets it, as long as no single wait takes too long. `sign`
+    tells for each try which headers to add.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
+    body: bytes | Upload | None = None
     repeatable: bool = False
     accept: int = 399
+    patient: bool = False
+    sign: Callable[[Place], Mapping[str, str]] | None = None
 
 
 def checked(request: Request) -> dict[str, str]:

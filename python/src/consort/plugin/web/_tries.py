@@ -12,7 +12,7 @@ from consort.plugin.call import Call
 from consort.plugin.errors import PluginError
 
 _Result = TypeVar("_Result")
-_LONGEST_PAUSE = 8.0
+LONGEST_PAUSE = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def tried(call: Call, tries: Tries, once: Callable[[float], _Result]) -> _Result
                 raise _failure(trouble, attempt, tries.attempts) from None
             call.log("warn", f"attempt {attempt} of {tries.attempts}: {trouble}; again in {wait:.1f} s")
             call.sleep(wait)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, LONGEST_PAUSE)
     raise AssertionError("there is at least one attempt")
 
 

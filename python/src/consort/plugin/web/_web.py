@@ -3,27 +3,30 @@
 import contextlib
 import functools
 import http.client
+import random
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from consort.plugin.call import Call
 from consort.plugin.errors import PluginError
-from consort.plugin.web._answer import Answer, BrokenAnswerError, Stream
+from consort.plugin.web._answer import Answer, BrokenAnswerError, Stream, too_large
 from consort.plugin.web._line import Line, dialled
 from consort.plugin.web._place import Place, place_of
 from consort.plugin.web._reach import Reach, Resolver, resolved, system_resolver
-from consort.plugin.web._refusal import Request, checked, refusal
-from consort.plugin.web._tries import Tries, Trouble, tried, unknown
+from consort.plugin.web._refusal import Request, Upload, checked, refusal
+from consort.plugin.web._tries import LONGEST_PAUSE, Tries, Trouble, tried, unknown
 
 _Result = TypeVar("_Result")
 _MOST_ANSWER = 8 * 1024 * 1024
 _MOST_ERROR = 64 * 1024
 _WEEK = 7 * 86_400.0
+_BLOCK = 64 * 1024
+_CHUNK = 1024 * 1024
 _READS = ("GET", "HEAD")
 _REDIRECTS = (301, 302, 303, 307, 308)
 # What may go to another place than the one it was meant for.
@@ -74,7 +77,7 @@ class Web:
         first = self._first(request)
 
         def once(seconds: float) -> Answer:
-            until = time.monotonic() + seconds
+            until = self._deadline() if request.patient else time.monotonic() + seconds
             with contextlib.closing(self._opened(*first, seconds, until)) as stream:
                 most = self._most_bytes
                 return self._guarded(request, first[1].shown, lambda: stream.read_some(most) if cut else stream.read())
@@ -88,14 +91,61 @@ class Web:
         Once the block has begun nothing is tried again: PluginError UNAVAILABLE, reason BROKEN_ANSWER, if it breaks.
         """
         first = self._first(request)
-        until = time.monotonic() + min(self._call.remaining, _WEEK)
-        stream = self._tried(lambda seconds: self._opened(*first, seconds, until))
+        stream = self._tried(lambda seconds: self._opened(*first, seconds, self._deadline()))
         try:
             yield stream
         except (BrokenAnswerError, OSError) as error:
             raise PluginError("UNAVAILABLE", f"{first[1].shown}: {error}", reason="BROKEN_ANSWER") from None
         finally:
             stream.close()
+
+    def download(
+        self, request: Request, begun: Callable[[Stream], None] = lambda _stream: None, *, raw: bool = False
+    ) -> Iterator[bytes]:
+        """The body of a GET in pieces of about 1 MiB, as long as the call's deadline lets it; `begun` gets the head.
+
+        One that breaks goes on where it broke, if the service named what it sends by an ETag; it is not mixed with
+        something else that came in its place. With `raw` a body that is encoded stays so. PluginError as `ask`.
+        """
+        offset, etag, pause = 0, "", self._tries.pause_s
+        held = bytearray()
+        is_part = not {"range", "if-match"}.isdisjoint(name.lower() for name in request.headers)
+        for attempt in range(1, self._tries.attempts + 1):
+            headers = {"accept-encoding": "identity", **request.headers}
+            if offset:
+                headers |= {"range": f"bytes={offset}-", "if-match": etag}
+            is_open = False
+            try:
+                with self.opened(replace(request, headers=headers)) as stream:
+                    is_open = True
+                    if offset:
+                        _check_goes_on(stream, offset, etag)
+                    else:
+                        begun(stream)
+                    is_plain = raw or "content-encoding" not in stream.headers
+                    etag = stream.headers.get("etag", etag) if is_plain else ""
+                    for piece in stream.pieces(raw=raw):
+                        offset += len(piece)
+                        if offset > self._most_bytes:
+                            raise too_large(self._most_bytes)
+                        held += piece
+                        if len(held) >= _CHUNK:
+                            yield bytes(held)
+                            held.clear()
+                    break
+            except PluginError as error:
+                # A weak ETag names what means the same, not the same bytes.
+                is_lost = offset > 0 and (is_part or not etag or etag.startswith("W/"))
+                if error.reason != "BROKEN_ANSWER" or not is_open or is_lost or attempt == self._tries.attempts:
+                    raise
+                self._call.log("warn", f"{error.message}; it goes on at {offset} bytes")
+            self._call.sleep(random.uniform(pause / 2, pause))
+            pause = min(2 * pause, LONGEST_PAUSE)
+        if held:
+            yield bytes(held)
+
+    def _deadline(self) -> float:
+        return time.monotonic() + min(self._call.remaining, _WEEK)
 
     def _tried(self, once: Callable[[float], _Result]) -> _Result:
         def hidden(seconds: float) -> _Result:
@@ -119,8 +169,8 @@ class Web:
         return replace(request, headers=headers), place
 
     def _opened(self, request: Request, place: Place, seconds: float, until: float) -> Stream:
-        """An answer that is accepted, after redirects, its head within `seconds`."""
-        soon = min(until, time.monotonic() + seconds)
+        """An answer that is accepted, after redirects, its head within `seconds` unless the request is patient."""
+        soon = until if request.patient else min(until, time.monotonic() + seconds)
         was_done = False
         for _ in range(self._redirects + 1):
             try:
@@ -147,15 +197,21 @@ class Web:
 
     def _exchanged(self, request: Request, place: Place, seconds: float, soon: float, until: float) -> Stream:
         """Sends a request to a place, and reads the head of the answer until `soon`."""
-        sock, peer = self._connected(place, soon)
+        sock, peer = self._connected(place, min(soon, time.monotonic() + seconds))
         line = Line(sock, seconds, soon, self._call.raise_if_cancelled)
-        connection = http.client.HTTPConnection(place.host, place.port)
+        connection = http.client.HTTPConnection(place.host, place.port, blocksize=_BLOCK)
         connection.auto_open = 0
         connection.sock = line
 
         def exchange() -> http.client.HTTPResponse:
             headers = {"host": place.shown, "connection": "close", **request.headers}
-            connection.request(request.method, place.path, request.body, headers)
+            headers |= request.sign(place) if request.sign else {}
+            body: Any = request.body
+            if isinstance(body, Upload):
+                body.file.seek(0)
+                headers["content-length"] = str(body.size)
+                body = body.file
+            connection.request(request.method, place.path, body, headers)
             return connection.getresponse()
 
         try:
@@ -230,9 +286,11 @@ class Web:
                 headers = {name: value for name, value in headers.items() if not name.startswith("content-")}
             elif stream.status not in (307, 308) or target.origin != place.origin:
                 raise _astray(request, f"{place.shown} redirects a {method} to {target.shown}, which is not followed")
+        sign = request.sign
         if target.origin != place.origin:
+            sign = None
             headers = {name: value for name, value in headers.items() if name in _HARMLESS}
-        return replace(request, method=method, body=body, headers=headers), target
+        return replace(request, method=method, body=body, headers=headers, sign=sign), target
 
 
 def tls(ca_file: str) -> ssl.SSLContext:
@@ -246,6 +304,12 @@ def _context(ca_file: str, _changed: int) -> ssl.SSLContext:
     if ca_file:
         context.load_verify_locations(ca_file)
     return context
+
+
+def _check_goes_on(stream: Stream, offset: int, etag: str) -> None:
+    range_ = stream.headers.get("content-range", f"bytes {offset}-")
+    if stream.status != 206 or not range_.startswith(f"bytes {offset}-") or stream.headers.get("etag", etag) != etag:
+        raise PluginError("UNAVAILABLE", "what broke off does not go on where it broke", reason="NOT_RESUMED")
 
 
 def _astray(request: Request, message: str) -> Trouble:

@@ -34,7 +34,7 @@ _HARMLESS = {"accept", "accept-encoding", "accept-language", "user-agent"}
 
 
 class Web:
-    """Asks services on behalf of a call.
+    """Asks services on behalf of a call. It waits: use it in plain functions, which have threads.
 
     `agent` is the User-Agent. With a `reach` requests go nowhere else; without, they go where the URL says, which is
     for URLs that an operator wrote. Up to `redirects` are followed: over TLS if it began so, with headers that might be

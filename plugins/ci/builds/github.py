@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from builds.build import Build, State
 from builds.settings import GitHub, Settings
-from builds.web import Web
+from builds.web import Site
 from consort.plugin import Call, PluginError
 
 _STATES: dict[str, State] = {"queued": "queued", "requested": "queued", "waiting": "queued", "pending": "queued"}
@@ -26,7 +26,7 @@ class Service:
             "authorization": f"Bearer {secret}",
             "x-github-api-version": "2022-11-28",
         }
-        self._web = Web(call, settings, place.url, headers)
+        self._site = Site(call, settings, place.url, headers)
         self._at = f"/repos/{place.repository}/actions"
 
     def start(self, what: str, ref: str, inputs: dict[str, str]) -> Build:
@@ -35,7 +35,7 @@ class Service:
             raise PluginError("INVALID_ARGUMENT", "is needed: which branch or tag is built?", field="ref")
         path = f"{self._at}/workflows/{quote(what, safe='')}/dispatches"
         body = {"ref": ref, "inputs": inputs, "return_run_details": True}
-        answer = self._web.ask("POST", path, json.dumps(body).encode(), {"content-type": "application/json"})
+        answer = self._site.ask("POST", path, json.dumps(body).encode(), {"content-type": "application/json"})
         found: dict[str, Any] = answer.json() if answer.body else {}  # Older servers answer nothing.
         run = found.get("workflow_run_id")
         return {
@@ -49,22 +49,22 @@ class Service:
 
     def status(self, build: str) -> Build:
         """How a run is."""
-        return build_of(self._web.ask("GET", f"{self._at}/runs/{_number(build)}").json())
+        return build_of(self._site.ask("GET", f"{self._at}/runs/{_number(build)}").json())
 
     def cancel(self, build: str) -> None:
         """Asks to stop a run."""
-        self._web.ask("POST", f"{self._at}/runs/{_number(build)}/cancel")
+        self._site.ask("POST", f"{self._at}/runs/{_number(build)}/cancel")
 
     def logs(self, build: str) -> Iterator[bytes]:
         """The logs of the run's jobs, each after a line with its name."""
-        found = self._web.ask("GET", f"{self._at}/runs/{_number(build)}/jobs?per_page={_MOST_JOBS}").json()
+        found = self._site.ask("GET", f"{self._at}/runs/{_number(build)}/jobs?per_page={_MOST_JOBS}").json()
         for job in found["jobs"]:
             yield f"=== {job['name']} ({job.get('conclusion') or job['status']})\n".encode()
             if job["status"] != "completed":
                 continue  # GitHub has logs of what is over only.
-            answer = self._web.ask("GET", f"{self._at}/jobs/{int(job['id'])}/logs")
+            answer = self._site.ask("GET", f"{self._at}/jobs/{int(job['id'])}/logs")
             if "location" in answer.headers:
-                answer = self._web.follow(answer.headers["location"])
+                answer = self._site.follow(answer)
             yield answer.body
             if not answer.body.endswith(b"\n"):
                 yield b"\n"

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from builds.build import Build, State
 from builds.settings import Jenkins, Settings
-from builds.web import Web
+from builds.web import Site
 from consort.plugin import Call, PluginError
 
 _QUEUED = re.compile(r"queue/(\d{1,18})")
@@ -27,7 +27,7 @@ class Service:
 
     def __init__(self, call: Call, settings: Settings, place: Jenkins, secret: str) -> None:
         token = base64.b64encode(f"{place.user}:{secret}".encode()).decode()
-        self._web = Web(call, settings, place.url, {"authorization": f"Basic {token}"})
+        self._site = Site(call, settings, place.url, {"authorization": f"Basic {token}"})
         self._jobs = place.jobs
 
     def start(self, what: str, ref: str, inputs: dict[str, str]) -> Build:
@@ -38,22 +38,22 @@ class Service:
             listed = ", ".join(self._jobs)
             raise PluginError("PERMISSION_DENIED", f"only these jobs may be started: {listed}", field="what")
         body = urlencode(inputs).encode() if inputs else b""
-        headers = {"content-type": "application/x-www-form-urlencoded", "content-length": str(len(body))}
+        headers = {"content-type": "application/x-www-form-urlencoded"}
         path = f"{_path(what)}/{'buildWithParameters' if inputs else 'build'}"
-        answer = self._web.ask("POST", path, body, headers)
+        answer = self._site.ask("POST", path, body, headers)
         location = answer.headers.get("location", "")
         found = _IN_QUEUE.search(urlsplit(location).path)
         if found is None:
             told = f"Jenkins answered {answer.status} and no place in its queue"
             raise PluginError("ABORTED", told, reason="OUTCOME_UNKNOWN")
-        return _waiting(found[1], f"{self._web.url}/queue/item/{found[1]}/", "queued", "queued")
+        return _waiting(found[1], f"{self._site.url}/queue/item/{found[1]}/", "queued", "queued")
 
     def status(self, build: str) -> Build:
         """How a build is; one that waited and has begun gets the name of its build."""
         if waits := _QUEUED.fullmatch(build):
             return self._in_queue(waits[1])
         job, number = _parts(build)
-        found = self._web.ask("GET", f"{_path(job)}/{number}/api/json?tree={_FIELDS}").json()
+        found = self._site.ask("GET", f"{_path(job)}/{number}/api/json?tree={_FIELDS}").json()
         result = str(found.get("result") or "")
         is_over = not (found.get("building") or found.get("inProgress")) and bool(result)
         begun = int(found.get("timestamp") or 0)
@@ -69,10 +69,10 @@ class Service:
     def cancel(self, build: str) -> None:
         """Takes a build from the queue, or stops it."""
         if waits := _QUEUED.fullmatch(build):
-            self._web.ask("POST", f"/queue/cancelItem?id={waits[1]}", b"")
+            self._site.ask("POST", f"/queue/cancelItem?id={waits[1]}", b"")
             return
         job, number = _parts(build)
-        self._web.ask("POST", f"{_path(job)}/{number}/stop", b"")
+        self._site.ask("POST", f"{_path(job)}/{number}/stop", b"")
 
     def logs(self, build: str) -> Iterator[bytes]:
         """The console of a build, as far as it is written."""
@@ -81,7 +81,7 @@ class Service:
         job, number = _parts(build)
         start = 0
         for _ in range(_MOST_PAGES):
-            answer = self._web.ask("GET", f"{_path(job)}/{number}/logText/progressiveText?start={start}")
+            answer = self._site.ask("GET", f"{_path(job)}/{number}/logText/progressiveText?start={start}")
             size = int(answer.headers.get("x-text-size") or 0)
             if answer.body:
                 yield answer.body
@@ -90,15 +90,15 @@ class Service:
             start = size
 
     def _in_queue(self, item: str) -> Build:
-        found: dict[str, Any] = self._web.ask("GET", f"/queue/item/{item}/api/json").json()
-        url = f"{self._web.url}/queue/item/{item}/"
+        found: dict[str, Any] = self._site.ask("GET", f"/queue/item/{item}/api/json").json()
+        url = f"{self._site.url}/queue/item/{item}/"
         if found.get("cancelled"):
             return _waiting(item, url, "cancelled", "cancelled in the queue")
         begun = found.get("executable")
         if not begun:
             return _waiting(item, url, "queued", str(found.get("why") or "queued"))
         # Jenkins may know itself by another address than we do: only the path is taken.
-        inside = urlsplit(str(begun["url"])).path.removeprefix(urlsplit(self._web.url).path)
+        inside = urlsplit(str(begun["url"])).path.removeprefix(urlsplit(self._site.url).path)
         names = re.findall(r"job/([^/]+)/", inside)
         return self.status(f"job/{'/'.join(names)}/{int(begun['number'])}")
 

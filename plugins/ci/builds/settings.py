@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from consort.plugin import Limits, PluginError
+from consort.plugin.web import place_of
 
 
 @dataclass
@@ -55,13 +55,14 @@ def check(settings: Settings) -> None:
     wrong = {}
     for name, service in settings.services.items():
         try:
-            parts = urlsplit(service.url)
-            fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-            fits = fits and not parts.query and not parts.username
-        except ValueError:
-            fits = False
-        if not fits:
-            wrong[f"services.{name}.url"] = f"{service.url!r} is no base URL; write for example https://ci.example.com"
+            is_base = "?" not in place_of(service.url).path
+        except ValueError as error:
+            wrong[f"services.{name}.url"] = str(error)
+        else:
+            if not is_base:
+                wrong[f"services.{name}.url"] = (
+                    f"{service.url!r} is no base URL; write for example https://ci.example.com"
+                )
     if wrong:
         told = "; ".join(f"{place}: {text}" for place, text in wrong.items())
         raise PluginError("INVALID_ARGUMENT", told, reason="CONFIG_INVALID", violations=wrong)

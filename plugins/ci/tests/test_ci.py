@@ -116,6 +116,15 @@ def test_a_job_of_jenkins_is_started_followed_and_read(jenkins: FakeJenkins) -> 
     assert (error.code, list(error.violations)) == (grpc.StatusCode.PERMISSION_DENIED, ["what"])
 
 
+def test_a_public_server_does_not_link_inside(
+    github: FakeGitHub, store: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builds.web.is_public", lambda _address: True)
+    error = failed(at_github(github), "logs", {"build": "77"})
+    assert (error.code, error.reason) == (grpc.StatusCode.PERMISSION_DENIED, "ADDRESS_REFUSED")
+    assert store.asked == []
+
+
 @pytest.mark.parametrize(
     ("status", "conclusion", "state"),
     [

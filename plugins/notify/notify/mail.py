@@ -9,9 +9,8 @@ from email.policy import SMTP
 from email.utils import formatdate
 
 from consort.plugin import Call, PluginError
-from notify.attempts import Trouble, tried, unknown
-from notify.settings import Email, Settings
-from notify.web import tls
+from consort.plugin.web import Trouble, tls, tried, unknown
+from notify.settings import Email, Settings, tries
 
 _NAMESPACE = uuid.UUID("5b8f6a51-6d7c-4e0c-9d53-0d3e2f7b1c44")
 
@@ -39,7 +38,7 @@ def compose(server: Email, to: Sequence[str], subject: str, text: str, html: str
 
 def send(call: Call, settings: Settings, server: Email, message: EmailMessage, password: str) -> dict[str, str]:
     """Sends a message; whom the server refused, with its words. PluginError if it refused all, or is not there."""
-    return tried(call, settings, lambda seconds: _once(settings, server, message, password, seconds))
+    return tried(call, tries(settings), lambda seconds: _once(settings, server, message, password, seconds))
 
 
 def _once(settings: Settings, server: Email, message: EmailMessage, password: str, seconds: float) -> dict[str, str]:

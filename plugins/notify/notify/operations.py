@@ -3,12 +3,13 @@
 import json
 import re
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypedDict, TypeVar
 
 from consort.plugin import Call, Limits, Plugin, PluginError
+from consort.plugin.web import Answer, Request, Web, place_of
 from notify import mail, signing
-from notify.settings import Settings, check
-from notify.web import Post, place_of, post
+from notify.settings import Settings, check, tries
 
 plugin = Plugin(
     "notify",
@@ -20,6 +21,7 @@ plugin = Plugin(
 plugin.on_configure(check)
 
 _Target = TypeVar("_Target")
+_MOST_ANSWER = 64 * 1024
 _ADDRESS = re.compile(r"[^\s<>,;:@\"]+@[^\s<>,;:@\"]+")
 Address = Annotated[str, Limits(minLength=3, maxLength=254)]
 Severity = Literal["critical", "error", "warning", "info"]
@@ -63,12 +65,12 @@ def slack(
     """
     place = _target(call.config.slack, target, "slack")
     if call.dry_run:
-        call.would(f"post {len(text)} characters to Slack '{target}' at {place_of(place.base_url)}")
+        call.would(f"post {len(text)} characters to Slack '{target}' at {place_of(place.base_url).shown}")
         return None
     secret = call.host.get_secret(place.secret)
     body = {"text": text} | ({"blocks": blocks} if blocks else {})
     url = f"{place.base_url.rstrip('/')}/{secret.lstrip('/')}"
-    answer = post(call, call.config, Post(url, _json(body), {}, secret, repeatable=False))
+    answer = _post(call, url, _json(body), {}, secret, repeatable=False)
     call.did(f"posted {len(text)} characters to Slack '{target}'")
     return {"status": answer.status, "answer": answer.text[:1000]}
 
@@ -130,13 +132,13 @@ def pagerduty(
         raise PluginError("INVALID_ARGUMENT", f"is needed to {action}: which incident is meant?", field="dedup_key")
     key = dedup_key or call.idempotency_key
     if call.dry_run:
-        call.would(f"{action} incident '{key}' of PagerDuty '{target}' at {place_of(place.url)}")
+        call.would(f"{action} incident '{key}' of PagerDuty '{target}' at {place_of(place.url).shown}")
         return None
     routing_key = call.host.get_secret(place.secret)
     body: dict[str, Any] = {"routing_key": routing_key, "event_action": action, "dedup_key": key}
     if action == "trigger":
         body["payload"] = {"summary": summary, "severity": severity, "source": source, "custom_details": details or {}}
-    answer = post(call, call.config, Post(place.url, _json(body), {}, routing_key, repeatable=True))
+    answer = _post(call, place.url, _json(body), {}, routing_key, repeatable=True)
     call.did(f"{action} incident '{key}' of PagerDuty '{target}'")
     return {"dedup_key": key, "status": answer.status}
 
@@ -152,7 +154,7 @@ def webhook(call: Call, payload: Any, target: str = "default") -> Delivered | No
     place = _target(call.config.webhooks, target, "webhooks")
     body = _json(payload)
     if call.dry_run:
-        call.would(f"post {len(body)} bytes to webhook '{target}' at {place_of(place.url)}")
+        call.would(f"post {len(body)} bytes to webhook '{target}' at {place_of(place.url).shown}")
         return None
     secret = call.host.get_secret(place.secret)
     try:
@@ -160,9 +162,24 @@ def webhook(call: Call, payload: Any, target: str = "default") -> Delivered | No
     except ValueError as error:
         raise PluginError("FAILED_PRECONDITION", f"secret '{place.secret}': {error}") from error
     headers = {**place.headers, **signed, "idempotency-key": call.idempotency_key}
-    answer = post(call, call.config, Post(place.url, body, headers, secret, repeatable=True))
+    answer = _post(call, place.url, body, headers, secret, repeatable=True)
     call.did(f"posted {len(body)} bytes to webhook '{target}'")
     return {"status": answer.status, "answer": answer.text[:1000]}
+
+
+def _post(call: Call, url: str, body: bytes, headers: Mapping[str, str], secret: str, *, repeatable: bool) -> Answer:
+    """Posts JSON. Redirects are not followed: where messages go is the operator's to say."""
+    settings: Settings = call.config
+    web = Web(
+        call,
+        agent="consort-notify/0.1",
+        tries=tries(settings),
+        most_bytes=_MOST_ANSWER,
+        ca_file=settings.ca_file,
+        hidden=[secret],
+    )
+    whole = {"content-type": "application/json", **headers}
+    return web.ask(Request("POST", url, whole, body, repeatable=repeatable, accept=299), cut=True)
 
 
 def _json(value: Any) -> bytes:

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from consort.plugin import Limits, PluginError
+from consort.plugin.web import Tries, place_of
 
+# A receiver that asks for a longer pause than this is not waited for.
+_LONGEST_WISH = 30.0
 Port = Annotated[int, Limits(minimum=1, maximum=65535)]
 
 
@@ -72,17 +74,17 @@ def check(settings: Settings) -> None:
     urls += [(f"webhooks.{name}.url", each.url) for name, each in settings.webhooks.items()]
     for place, url in urls:
         try:
-            parts = urlsplit(url)
-            fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            fits = False
-        if not fits:
-            wrong[place] = f"{url!r} is no URL; write for example https://example.com/path"
-        elif parts.username or parts.password:
-            wrong[place] = "has a name or a password in it; put it into a secret"
+            place_of(url)
+        except ValueError as error:
+            wrong[place] = str(error)
     mail = settings.email
     if mail is not None and mail.security == "none" and mail.username:
         wrong["email.security"] = "is none, which would send the password in the clear; use starttls or tls"
     if wrong:
         told = "; ".join(f"{place}: {text}" for place, text in wrong.items())
         raise PluginError("INVALID_ARGUMENT", told, reason="CONFIG_INVALID", violations=wrong)
+
+
+def tries(settings: Settings) -> Tries:
+    """How what may fail in passing is tried."""
+    return Tries(settings.attempts, settings.timeout_s, settings.pause_s, _LONGEST_WISH)

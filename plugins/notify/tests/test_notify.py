@@ -112,7 +112,7 @@ def test_a_receiver_that_never_ends_its_answer_is_left() -> None:
         began = time.monotonic()
         error = failed("webhook", {"payload": 1}, {**config, "attempts": 2})
     assert error.code is grpc.StatusCode.UNAVAILABLE
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 8.0
 
 
 def test_webhooks_are_signed_and_every_try_is_the_same_message(authority: trustme.CA, tmp_path: Path) -> None:

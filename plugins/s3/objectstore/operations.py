@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypedDict
 
 from consort.plugin import Call, Limits, Plugin, PluginError
-from objectstore.bucket import Body, Bucket, Passing, elements
+from consort.plugin.web import Stream, Upload
+from objectstore.bucket import Body, Bucket, elements
 from objectstore.settings import Settings, Store, check
 
 plugin = Plugin(
@@ -20,7 +21,6 @@ plugin = Plugin(
 plugin.on_configure(check)
 
 Key = Annotated[str, Limits(minLength=1, maxLength=1024)]
-_PIECE = 1024 * 1024
 _IN_MEMORY = 8 * 1024 * 1024
 # What one request can put, by S3's own limit.
 _MOST_BYTES = 5 * 1024**3
@@ -105,21 +105,22 @@ def put(
         kind = "text/plain; charset=utf-8"
         if blob is not None:
             kind = blob["media_type"] or "application/octet-stream"
-            body = Body(file, blob["size_bytes"], blob["sha256"])
+            body = Body(Upload(file, blob["size_bytes"]), blob["sha256"])
         else:
             data = _decoded(content_base64) if text is None else text.encode()
             kind = kind if content_base64 is None else "application/octet-stream"
             file.write(data)
-            body = Body(file, len(data), hashlib.sha256(data).hexdigest())
+            body = Body(Upload(file, len(data)), hashlib.sha256(data).hexdigest())
+        size = body.upload.size
         if call.dry_run:
-            call.would(f"put {body.size} bytes into '{key}' of store '{store}' ({place.bucket})")
+            call.would(f"put {size} bytes into '{key}' of store '{store}' ({place.bucket})")
             return None
         if blob is not None:
             _fetch(call, blob, file)
         bucket = _bucket(call, place)
-        headers, _ = bucket.ask("PUT", key, headers={"content-type": media_type or kind}, body=body)
-    call.did(f"put {body.size} bytes into '{key}' of store '{store}' ({place.bucket})")
-    return {"key": key, "etag": headers.get("etag", "").strip('"'), "size_bytes": body.size}
+        headers = bucket.ask("PUT", key, headers={"content-type": media_type or kind}, body=body).headers
+    call.did(f"put {size} bytes into '{key}' of store '{store}' ({place.bucket})")
+    return {"key": key, "etag": headers.get("etag", "").strip('"'), "size_bytes": size}
 
 
 @plugin.operation(effect="read", timeout=600)
@@ -130,21 +131,13 @@ def get(call: Call, key: Key, store: str = "default") -> Iterator[bytes]:
         store: Name of the store in the configuration.
 
     """
-    bucket = _bucket(call, _place(call, store, key))
-    offset, etag = 0, ""
-    for attempt in bucket.attempts():
-        with attempt:
-            headers = {"range": f"bytes={offset}-", "if-match": etag} if offset else {}
-            with bucket.opened("GET", key, {}, headers, Body()) as response:
-                etag = response.getheader("etag", "")
-                call.media_type = response.getheader("content-type") or "application/octet-stream"
-                wanted = offset + int(response.getheader("content-length") or 0)
-                while piece := response.read(_PIECE):
-                    offset += len(piece)
-                    yield piece
-                if offset < wanted:
-                    raise Passing(f"{bucket.host} ended after {offset} of {wanted} bytes")
-                return
+
+    def begun(stream: Stream) -> None:
+        kind = stream.headers.get("content-type") or "application/octet-stream"
+        # Bare, it would say that the result is a value, and no blob.
+        call.media_type = f"{kind}; charset=utf-8" if kind == "application/json" else kind
+
+    yield from _bucket(call, _place(call, store, key)).download(key, begun)
 
 
 @plugin.operation(effect="read")
@@ -155,7 +148,7 @@ def head(call: Call, key: Key, store: str = "default") -> Head:
         store: Name of the store in the configuration.
 
     """
-    headers, _ = _bucket(call, _place(call, store, key)).ask("HEAD", key)
+    headers = _bucket(call, _place(call, store, key)).ask("HEAD", key).headers
     return {
         "key": key,
         "etag": headers.get("etag", "").strip('"'),
@@ -186,8 +179,7 @@ def list_objects(
     query = {"list-type": "2", "prefix": f"{place.prefix}{prefix}", "max-keys": str(limit)}
     if after:
         query["continuation-token"] = after
-    _, content = _bucket(call, place).ask("GET", query=query)
-    root = elements(content)
+    root = elements(_bucket(call, place).ask("GET", query=query).body)
     objects: list[Listed] = [
         {
             "key": (each.findtext("Key") or "").removeprefix(place.prefix),

@@ -77,6 +77,10 @@ def test_a_blob_of_the_mesh_is_put(server: S3Server) -> None:
     done(server, "put", {"key": "bytes", "content_base64": encoded, "media_type": "image/png"})
     got = done(server, "get", {"key": "bytes"})
     assert (got.data, got.media_type) == (data[:1000], "image/png")
+    # What is JSON stays a blob, and does not become a value.
+    done(server, "put", {"key": "json", "text": "[1]", "media_type": "application/json"})
+    got = done(server, "get", {"key": "json"})
+    assert (got.data, got.output, got.media_type) == (b"[1]", None, "application/json; charset=utf-8")
 
 
 async def _blob(server: S3Server, data: bytes) -> None:

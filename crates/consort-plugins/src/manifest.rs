@@ -43,6 +43,9 @@ pub struct Manifest {
     /// What it wants to reach.
     #[serde(default)]
     pub permissions: Permissions,
+    /// What it would use, and can do without: it starts with as much of this as the operator grants.
+    #[serde(default)]
+    pub optional: Permissions,
     /// What it may take.
     #[serde(default)]
     pub limits: Limits,
@@ -108,6 +111,7 @@ impl Manifest {
             agents: Vec::new(),
             sha256: None,
             permissions: Permissions::default(),
+            optional: Permissions::default(),
             // Its package may have to be fetched first.
             limits: Limits { start_s: 90, ..Limits::default() },
         }
@@ -157,28 +161,14 @@ impl Manifest {
         if wrong.is_empty() { Ok(()) } else { Err(Error::bad_fields(wrong)) }
     }
 
-    /// The permissions with `${folder}`, `${data}` and `~` filled in.
+    /// All that it can use, with `${folder}`, `${data}` and `~` filled in.
     pub(crate) fn wanted(&self, folder: &Path, data: &Path) -> Permissions {
-        let home = std::env::var("HOME").unwrap_or_default();
-        let fill = |entries: &[String]| -> Vec<String> {
-            let one = |entry: &String| {
-                let entry = match entry.strip_prefix('~') {
-                    Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{home}{rest}"),
-                    _ => entry.clone(),
-                };
-                entry.replace("${folder}", &folder.to_string_lossy()).replace("${data}", &data.to_string_lossy())
-            };
-            entries.iter().map(one).collect()
-        };
-        let wanted = &self.permissions;
-        let write = fill(&wanted.fs_write);
-        Permissions {
-            fs_read: fill(&wanted.fs_read),
-            // Its own folder is granted to every plugin.
-            fs_write: write.into_iter().filter(|path| Path::new(path) != data).collect(),
-            exec: fill(&wanted.exec),
-            ..wanted.clone()
-        }
+        filled(&self.permissions.joined(&self.optional), folder, data)
+    }
+
+    /// What it does not start without.
+    pub(crate) fn required(&self, folder: &Path, data: &Path) -> Permissions {
+        filled(&self.permissions, folder, data)
     }
 
     /// Where the program is: in the folder, beside this program, or on the PATH; Python in the nearest `.venv` of the folder and those above.
@@ -219,6 +209,28 @@ pub(crate) fn is_version(text: &str) -> bool {
     text.len() <= 100 && parts.len() == 3 && parts.iter().all(number)
 }
 
+fn filled(wanted: &Permissions, folder: &Path, data: &Path) -> Permissions {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let fill = |entries: &[String]| -> Vec<String> {
+        let one = |entry: &String| {
+            let entry = match entry.strip_prefix('~') {
+                Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{home}{rest}"),
+                _ => entry.clone(),
+            };
+            entry.replace("${folder}", &folder.to_string_lossy()).replace("${data}", &data.to_string_lossy())
+        };
+        entries.iter().map(one).collect()
+    };
+    let write = fill(&wanted.fs_write);
+    Permissions {
+        fs_read: fill(&wanted.fs_read),
+        // Its own folder is granted to every plugin.
+        fs_write: write.into_iter().filter(|path| Path::new(path) != data).collect(),
+        exec: fill(&wanted.exec),
+        ..wanted.clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +252,11 @@ mod tests {
         let wanted = manifest.wanted(Path::new("/p"), Path::new("/d"));
         assert!(wanted.fs_read[0].ends_with("/src") && !wanted.fs_read[0].contains('~'));
         assert_eq!(wanted.fs_read[1], "/p");
+        let optional = "id = \"g\"\nversion = \"1.0.0\"\ncommand = [\"x\"]\nprotocol = 1\n\
+                        [permissions]\nexec = [\"/bin/sh\"]\n[optional]\nnet = [\"a:1\", \"b:1\"]\n";
+        let manifest = read(optional).unwrap();
+        let (folder, data) = (Path::new("/p"), Path::new("/d"));
+        assert_eq!((manifest.wanted(folder, data).net.len(), manifest.required(folder, data).net.len()), (2, 0));
     }
 
     #[test]

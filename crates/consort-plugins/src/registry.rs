@@ -6,9 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use consort_core::plugin::{
-    Invocation, Invoke, Operation, OperationName, Permissions, PluginAction, PluginState, PluginView,
-};
+use consort_core::plugin::{Invocation, Invoke, Operation, OperationName, PluginAction, PluginState, PluginView};
 use consort_core::ports::BlobStore;
 use consort_core::{Error, Kind};
 use consort_sandbox::{Usage, usage};
@@ -126,7 +124,7 @@ impl Plugins {
         let kept = self.0.grants.of(id).granted;
         let granted = match configured.map(|plugin| &plugin.grant) {
             Some(Grant::Word(All::All)) => None,
-            Some(Grant::These(these)) => Some(joined(these, &kept)),
+            Some(Grant::These(these)) => Some(these.joined(&kept)),
             None => Some(kept),
         };
         let data = self.0.folder.join("data").join(id);
@@ -243,26 +241,6 @@ impl Plugins {
     }
 }
 
-/// Both.
-fn joined(one: &Permissions, other: &Permissions) -> Permissions {
-    let both = |one: &[String], other: &[String]| -> Vec<String> {
-        let mut all = one.to_vec();
-        all.extend(other.iter().filter(|entry| !one.contains(entry)).cloned());
-        all
-    };
-    Permissions {
-        fs_read: both(&one.fs_read, &other.fs_read),
-        fs_write: both(&one.fs_write, &other.fs_write),
-        net: both(&one.net, &other.net),
-        exec: both(&one.exec, &other.exec),
-        env: both(&one.env, &other.env),
-        secrets: both(&one.secrets, &other.secrets),
-        display: both(&one.display, &other.display),
-        capabilities: both(&one.capabilities, &other.capabilities),
-        mesh: both(&one.mesh, &other.mesh),
-    }
-}
-
 #[async_trait]
 impl consort_core::plugin::Plugins for Plugins {
     async fn describe(&self, name: &OperationName) -> Result<Arc<Operation>, Error> {
@@ -315,7 +293,7 @@ impl consort_core::plugin::Plugins for Plugins {
         let spec = self.spec(&id, &folder);
         let wanted = manifest.wanted(&folder, &spec.data);
         let mut kept = Kept { folder: Some(folder.clone()), granted: spec.granted.unwrap_or_default() };
-        let beyond = wanted.beyond(&kept.granted);
+        let beyond = manifest.required(&folder, &spec.data).beyond(&kept.granted);
         if !grant && !beyond.is_empty() {
             let said = format!("plugin `{id}` wants {}; install it with `--grant` to allow that", beyond.join(", "));
             return Err(Error::precondition("PERMISSIONS_WANTED", said));
@@ -345,7 +323,7 @@ impl consort_core::plugin::Plugins for Plugins {
             });
         }
         if grant {
-            kept.granted = joined(&kept.granted, &wanted);
+            kept.granted = kept.granted.joined(&wanted);
         }
         self.0.grants.set(&id, Some(kept))?;
         if old.is_some() {
@@ -378,7 +356,7 @@ impl consort_core::plugin::Plugins for Plugins {
             let manifest = Manifest::read(&entry.folder)?;
             let wanted = manifest.wanted(&entry.folder, &self.0.folder.join("data").join(id));
             let kept = self.0.grants.of(id);
-            self.0.grants.set(id, Some(Kept { granted: joined(&kept.granted, &wanted), ..kept }))?;
+            self.0.grants.set(id, Some(Kept { granted: kept.granted.joined(&wanted), ..kept }))?;
         }
         let (reply, done) = oneshot::channel();
         let order = Order::Reload(Box::new(self.spec(id, &entry.folder)), reply);

@@ -342,9 +342,8 @@ async fn bring_up(spec: &Spec, around: &Around) -> Result<Live, Failed> {
             format!("is a worker for {agents}: start its command with CONSORT_ADDR"),
         ));
     }
-    let wanted = manifest.wanted(&spec.folder, &spec.data);
-    let granted = spec.granted.clone().unwrap_or_else(|| wanted.clone());
-    let beyond = wanted.beyond(&granted);
+    let granted = spec.granted.clone().unwrap_or_else(|| manifest.wanted(&spec.folder, &spec.data));
+    let beyond = manifest.required(&spec.folder, &spec.data).beyond(&granted);
     if !beyond.is_empty() {
         let hint = format!("grant it in plugins.yaml, or with `consort plugins reload {id} --grant`");
         return Err(refused(

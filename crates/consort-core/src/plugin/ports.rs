@@ -1,5 +1,6 @@
 //! The port: what has plugins, and what a call of one is.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -169,15 +170,49 @@ impl Permissions {
     pub fn beyond(&self, granted: &Permissions) -> Vec<String> {
         let both = self.kinds().into_iter().zip(granted.kinds());
         both.flat_map(|((kind, wanted), (_, granted))| {
-            wanted.iter().filter(|entry| !granted.contains(entry)).map(move |entry| format!("{kind}: {entry}"))
+            let missing = wanted.iter().filter(move |entry| !covers(kind, granted, entry));
+            missing.map(move |entry| format!("{kind}: {entry}"))
         })
         .collect()
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn joined(&self, other: &Permissions) -> Permissions {
+        let both = |one: &[String], other: &[String]| -> Vec<String> {
+            let mut all = one.to_vec();
+            all.extend(other.iter().filter(|entry| !one.contains(entry)).cloned());
+            all
+        };
+        Permissions {
+            fs_read: both(&self.fs_read, &other.fs_read),
+            fs_write: both(&self.fs_write, &other.fs_write),
+            net: both(&self.net, &other.net),
+            exec: both(&self.exec, &other.exec),
+            env: both(&self.env, &other.env),
+            secrets: both(&self.secrets, &other.secrets),
+            display: both(&self.display, &other.display),
+            capabilities: both(&self.capabilities, &other.capabilities),
+            mesh: both(&self.mesh, &other.mesh),
+        }
     }
 
     /// Whether nothing is listed.
     pub fn is_empty(&self) -> bool {
         self.kinds().iter().all(|(_, entries)| entries.is_empty())
     }
+}
+
+/// Whether what is granted has an entry: itself, a folder around it, or `*`, where that means anything.
+fn covers(kind: &str, granted: &[String], entry: &str) -> bool {
+    granted.iter().any(|one| {
+        one == entry
+            || match kind {
+                "exec" | "net" => one == "*",
+                "fs_read" | "fs_write" => Path::new(entry).starts_with(one),
+                _ => false,
+            }
+    })
 }
 
 /// How a plugin fares.

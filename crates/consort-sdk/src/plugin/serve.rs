@@ -44,6 +44,7 @@ impl Plugin {
             );
             std::process::exit(BY_HAND);
         }
+        hide();
         let protocols = std::env::var("CONSORT_PLUGIN_PROTOCOLS").unwrap_or_default();
         if !speaks(&protocols, 1) {
             let rule = "CONSORT_PLUGIN_PROTOCOLS must include 1, the version that this plugin speaks";
@@ -78,6 +79,14 @@ impl Plugin {
             () = gone.cancelled() => end(&service, &stop, server).await,
         };
         ended.map_err(|source| Error::Io { what: "serving the mesh", source: std::io::Error::other(source) })
+    }
+}
+
+/// Keeps environment and memory, the mesh's token with them, from the programs that this one starts. It also means no core dumps.
+fn hide() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "programs that this plugin starts can read its environment");
     }
 }
 

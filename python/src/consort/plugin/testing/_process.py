@@ -57,7 +57,11 @@ class Manifest:
     def read(cls, folder: Path) -> Self:
         """Reads the manifest of a folder."""
         found = tomllib.loads((folder / "consort-plugin.toml").read_text(encoding="utf-8"))
-        permissions, limits = found.get("permissions", {}), found.get("limits", {})
+        limits = found.get("limits", {})
+        permissions: dict[str, list[str]] = {}
+        for table in ("permissions", "optional"):
+            for name, values in found.get(table, {}).items():
+                permissions.setdefault(name, []).extend(values)
         return cls(folder, found["id"], found["version"], found["command"], permissions, limits)
 
     def argv(self) -> list[str]:

@@ -21,6 +21,7 @@ mod host;
 mod logs;
 mod manifest;
 mod process;
+mod python;
 mod registry;
 mod stats;
 mod supervise;

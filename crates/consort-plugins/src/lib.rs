@@ -10,6 +10,7 @@
 //! the limits of its manifest, and nobody else.
 
 mod audit;
+mod blobs;
 mod call;
 mod config;
 pub mod conformance;

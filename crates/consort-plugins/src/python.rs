@@ -67,7 +67,9 @@ async fn ask(program: &Path, folder: &Path) -> Result<Vec<PathBuf>, Error> {
 /// The library that the loader did not find.
 fn lacking(words: &str) -> Option<&str> {
     let (_, rest) = words.split_once("error while loading shared libraries: ")?;
-    rest.split(':').next().filter(|name| name.starts_with("libpython"))
+    let path = rest.split(':').next()?;
+    // With its folder where it was found and is damaged.
+    Some(path.rsplit('/').next().unwrap_or(path)).filter(|name| name.starts_with("libpython"))
 }
 
 /// Folders that a virtual environment names in its `.pth` files: packages that are installed where they are written.
@@ -145,7 +147,10 @@ mod tests {
         environment(&outside);
         let program = host(&scratch.path().join("bin"), &format!("echo /lib; echo {}; echo $1 $2", outside.display()));
         fs::create_dir_all(&folder).unwrap();
-        assert_eq!(of(PYHOST, &program, &folder).await.unwrap(), [Path::new("/lib"), outside.as_path(), Path::new("/usr")]);
+        assert_eq!(
+            of(PYHOST, &program, &folder).await.unwrap(),
+            [Path::new("/lib"), outside.as_path(), Path::new("/usr")]
+        );
         // One that came with the plugin is not started outside of the sandbox.
         let theirs = host(&folder, &format!("touch {}/ran", scratch.path().display()));
         assert_eq!(of(PYHOST, &theirs, &folder).await.unwrap(), [Path::new("/"); 0]);
@@ -162,6 +167,10 @@ mod tests {
             (
                 "echo 'x: error while loading shared libraries: libpython3.11.so.1.0: cannot open' >&2; exit 127",
                 "on Debian and Ubuntu install libpython3.11, ",
+            ),
+            (
+                "echo 'x: error while loading shared libraries: /lib/libpython3.12.so.1.0: too short' >&2; exit 127",
+                "on Debian and Ubuntu install libpython3.12, ",
             ),
         ] {
             let program = host(&scratch.path().join("bin"), text);

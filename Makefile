@@ -63,6 +63,11 @@ setup:
 setup-dev:
 	@deploy/setup.sh dev
 
+# consort-pyhost holds the Python that .venv is of, if one was named.
+ifdef PYTHON
+export PYO3_PYTHON ?= $(PYTHON)
+endif
+
 # Tests start the real binaries, so these are built first.
 test-rust: setup-dev
 	cargo build --workspace

@@ -56,6 +56,23 @@ find_python() {
     done
 }
 
+# Prints the Debian package with the shared library that consort-pyhost holds, if it is missing and Python is Debian's. For
+# another Python it says what is missing; consort-pyhost is then a stub, and its tests are ignored.
+missing_libpython() {
+    if [[ -z "$python" ]] || "$python" - <<'END'
+import os, sys, sysconfig
+name, place, arch = (sysconfig.get_config_var(key) or "" for key in ("INSTSONAME", "LIBDIR", "MULTIARCH"))
+there = any(os.path.exists(os.path.join(place, part, name)) for part in ("", arch))
+sys.exit(not (".so" in name and there))
+END
+    then return; fi
+    if command -v apt-get >/dev/null && "$python" -c 'import sys; sys.exit(sys.base_prefix != "/usr")'; then
+        "$python" -c 'import sys; print("libpython%d.%d" % sys.version_info[:2])'
+    else
+        say "$python has no shared library, so consort-pyhost will be a stub (pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared)"
+    fi
+}
+
 # Installs Debian packages, or says how and stops.
 install_packages() {
     local command=(apt-get install -y --no-install-recommends "$@")
@@ -79,7 +96,7 @@ install_packages() {
 }
 
 system_packages() {
-    local missing=()
+    local missing=() library
     c_compiler_works || missing+=(gcc libc6-dev)
     cxx_compiler_works || missing+=(g++)
     command -v cmake >/dev/null || missing+=(cmake)
@@ -87,6 +104,8 @@ system_packages() {
     command -v make >/dev/null || missing+=(make)
     # Counts instructions; the regression guard of speed needs it.
     if [[ "$mode" == dev ]] && ! command -v valgrind >/dev/null; then missing+=(valgrind); fi
+    library="$(if [[ "$mode" == dev ]]; then missing_libpython; fi)"
+    missing+=(${library:+"$library"})
     if [[ -z "$python" ]] && ! command -v python3 >/dev/null; then
         missing+=(python3 python3-venv)
     elif [[ -n "$python" ]] && ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then

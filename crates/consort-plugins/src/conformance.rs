@@ -20,7 +20,7 @@ use wire::invoke_response::Kind;
 use crate::config::SandboxMode;
 use crate::contract::Hello;
 use crate::convert;
-use crate::hold::{Sandboxes, hold};
+use crate::hold::{Held, Sandboxes, hold};
 use crate::host::inline;
 use crate::manifest::Manifest;
 use crate::process::{Program, Running, start};
@@ -121,9 +121,10 @@ pub async fn test(
     let scratch = std::env::temp_dir().join(format!("consort-test-{:016x}", rand::random::<u64>()));
     let mut program = Program::without_mesh(&manifest, &folder, scratch.join("data"), manifest.limits.start())?;
     if let Some(sandboxes) = sandboxes {
-        let wanted = manifest.wanted(&folder, &program.data);
-        let mode = SandboxMode::Required;
-        program.hold = hold(sandboxes, mode, &folder, &program.path, &wanted, &manifest.limits).await?;
+        let granted = manifest.wanted(&folder, &program.data);
+        let (manifest, folder, data, path) = (&manifest, &folder, &program.data, &program.path);
+        let plugin = Held { manifest, folder, data, program: path, granted: &granted };
+        program.hold = hold(sandboxes, SandboxMode::Required, plugin).await?;
     }
     let mut bench = Bench { manifest, program, examples, checks: Vec::new(), tell };
     bench.all().await;

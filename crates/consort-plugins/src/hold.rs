@@ -9,7 +9,8 @@ use consort_sandbox::{Exec, Launcher, Net, Sandbox};
 use tokio::sync::OnceCell;
 
 use crate::config::SandboxMode;
-use crate::manifest::Limits;
+use crate::manifest::Manifest;
+use crate::python;
 
 /// The capability with which a plugin sees the machine's processes and may signal those of the server's user.
 const MACHINE_PROCESSES: &str = "machine-processes";
@@ -61,15 +62,25 @@ impl Hold {
     }
 }
 
-/// The sandbox of a plugin; nothing if the operator wants none.
-pub(crate) async fn hold(
-    sandboxes: &Sandboxes,
-    mode: SandboxMode,
-    folder: &Path,
-    program: &Path,
-    granted: &Permissions,
-    limits: &Limits,
-) -> Result<Option<Hold>, Error> {
+/// A plugin that is to be held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held<'a> {
+    pub(crate) manifest: &'a Manifest,
+    /// Its folder, and its own that stays.
+    pub(crate) folder: &'a Path,
+    pub(crate) data: &'a Path,
+    /// What its command starts.
+    pub(crate) program: &'a Path,
+    pub(crate) granted: &'a Permissions,
+}
+
+/// The sandbox of a plugin; nothing if the operator wants none. An error says which mechanism is missing, or which Python.
+pub(crate) async fn hold(sandboxes: &Sandboxes, mode: SandboxMode, plugin: Held<'_>) -> Result<Option<Hold>, Error> {
+    let Held { manifest, folder, data, program, granted } = plugin;
+    let limits = &manifest.limits;
+    let own: Vec<_> = [folder, data].into_iter().map(Path::to_owned).chain(paths(&granted.fs_write)).collect();
+    // Whatever holds it, a Python that is missing is told before it is started.
+    let python = python::reads(&manifest.command, program, folder, &own).await?;
     if mode == SandboxMode::Off {
         return Ok(None);
     }
@@ -84,9 +95,8 @@ pub(crate) async fn hold(
             return Err(Error::precondition("SANDBOX_MISSING", format!("{}; {hint}", error.message)));
         }
     };
-    let paths = |entries: &[String]| entries.iter().map(PathBuf::from).collect::<Vec<_>>();
     let mut read = paths(&granted.fs_read);
-    read.extend(linked_python(program));
+    read.extend(python);
     let mut sockets = Vec::new();
     for display in &granted.display {
         // `:0` and `:0.0` are served at `/tmp/.X11-unix/X0`.
@@ -117,6 +127,10 @@ pub(crate) async fn hold(
     Ok(Some(Hold { launcher, sandbox }))
 }
 
+fn paths(entries: &[String]) -> Vec<PathBuf> {
+    entries.iter().map(PathBuf::from).collect()
+}
+
 /// Ports that may be connected to. Names of hosts are the plugin's word: a kernel knows none.
 fn net(granted: &[String]) -> Result<Net, Error> {
     let (mut connect, mut udp) = (Vec::new(), false);
@@ -137,25 +151,6 @@ fn net(granted: &[String]) -> Result<Net, Error> {
         udp |= host != "localhost" && address.parse::<std::net::IpAddr>().is_err();
     }
     Ok(if connect.is_empty() { Net::None } else { Net::Ports { connect, bind: Vec::new(), udp } })
-}
-
-/// Folders that a virtual environment names in its `.pth` files: packages that are installed where they are written.
-fn linked_python(program: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let Some(environment) = program.parent().and_then(Path::parent) else { return found };
-    let Ok(versions) = std::fs::read_dir(environment.join("lib")) else { return found };
-    if !environment.join("pyvenv.cfg").is_file() {
-        return found;
-    }
-    for version in versions.flatten() {
-        let Ok(files) = std::fs::read_dir(version.path().join("site-packages")) else { continue };
-        for file in files.flatten().filter(|file| file.path().extension().is_some_and(|kind| kind == "pth")) {
-            let text = std::fs::read_to_string(file.path()).unwrap_or_default();
-            let folders = text.lines().map(Path::new).filter(|line| line.is_absolute() && line.is_dir());
-            found.extend(folders.map(Path::to_owned));
-        }
-    }
-    found
 }
 
 #[cfg(test)]

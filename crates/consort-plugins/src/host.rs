@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use consort_core::plugin::Permissions;
+use consort_core::ports::BlobStore;
 use consort_core::{Error, Json};
+use consort_proto::blob::blob_service_server::BlobServiceServer;
 use consort_proto::blob::{Payload, payload};
 use consort_proto::plugin as wire;
 use consort_proto::plugin::plugin_host_service_server::{PluginHostService, PluginHostServiceServer};
@@ -20,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use crate::blobs::Blobs;
 use crate::config::SecretFrom;
 
 /// Bytes of a value, of all values of a plugin, and of a key.
@@ -65,7 +68,7 @@ pub(crate) struct Host {
 
 impl Host {
     /// Begins to serve.
-    pub(crate) fn open(parts: HostParts) -> std::io::Result<Host> {
+    pub(crate) fn open(parts: HostParts, blobs: Arc<dyn BlobStore>) -> std::io::Result<Host> {
         let folder = std::env::temp_dir().join(format!("consort-host-{:016x}", rand::random::<u64>()));
         fs::DirBuilder::new().mode(0o700).create(&folder)?;
         let socket = folder.join("s");
@@ -74,10 +77,12 @@ impl Host {
         let (guests, stop) = (Guests::default(), CancellationToken::new());
         let service = PluginHostServiceServer::new(Service { guests: guests.clone(), parts })
             .max_decoding_message_size(VALUE + 64 * 1024);
+        let blobs = Blobs { guests: guests.clone(), store: blobs };
         let server = tonic::transport::Server::builder()
             .concurrency_limit_per_connection(AT_ONCE)
             .timeout(std::time::Duration::from_secs(30))
             .add_service(service)
+            .add_service(BlobServiceServer::new(blobs))
             .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.clone().cancelled_owned());
         tokio::spawn(async move {
             if let Err(error) = server.await {
@@ -112,17 +117,17 @@ struct Service {
     parts: HostParts,
 }
 
-impl Service {
-    fn guest<T>(&self, request: &Request<T>) -> Result<Arc<Guest>, Status> {
-        let shown = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        let token = shown.and_then(|shown| shown.strip_prefix("Bearer ")).unwrap_or_default();
-        let guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        let hint = "send the metadata `authorization: Bearer` with CONSORT_PLUGIN_TOKEN";
-        guests.get(token).cloned().ok_or_else(|| Status::unauthenticated(hint))
-    }
+/// Who calls.
+pub(crate) fn guest<T>(guests: &Guests, request: &Request<T>) -> Result<Arc<Guest>, Status> {
+    let shown = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+    let token = shown.and_then(|shown| shown.strip_prefix("Bearer ")).unwrap_or_default();
+    let guests = guests.lock().unwrap_or_else(PoisonError::into_inner);
+    let hint = "send the metadata `authorization: Bearer` with CONSORT_PLUGIN_TOKEN";
+    guests.get(token).cloned().ok_or_else(|| Status::unauthenticated(hint))
 }
 
-fn denied(kind: &str, entry: &str) -> Status {
+/// What was not granted, with the line of the manifest that would ask for it.
+pub(crate) fn denied(kind: &str, entry: &str) -> Status {
     Status::permission_denied(format!(
         "`{entry}` is not granted; the manifest asks for it with `{kind} = [\"{entry}\"]` under [permissions]"
     ))
@@ -145,7 +150,7 @@ impl PluginHostService for Service {
         &self,
         request: Request<wire::GetSecretRequest>,
     ) -> Result<Response<wire::GetSecretResponse>, Status> {
-        let guest = self.guest(&request)?;
+        let guest = guest(&self.guests, &request)?;
         let name = request.into_inner().name;
         if !guest.granted.secrets.contains(&name) {
             return Err(denied("secrets", &name));
@@ -162,7 +167,7 @@ impl PluginHostService for Service {
         &self,
         request: Request<wire::GetStateRequest>,
     ) -> Result<Response<wire::GetStateResponse>, Status> {
-        let guest = self.guest(&request)?;
+        let guest = guest(&self.guests, &request)?;
         let path = may_keep(&guest, &request.get_ref().key)?;
         match tokio::fs::read(path).await {
             Ok(value) => Ok(Response::new(wire::GetStateResponse { value: value.into() })),
@@ -177,7 +182,7 @@ impl PluginHostService for Service {
         &self,
         request: Request<wire::PutStateRequest>,
     ) -> Result<Response<wire::PutStateResponse>, Status> {
-        let guest = self.guest(&request)?;
+        let guest = guest(&self.guests, &request)?;
         let path = may_keep(&guest, &request.get_ref().key)?;
         let value = request.into_inner().value;
         if value.len() > VALUE {
@@ -192,7 +197,7 @@ impl PluginHostService for Service {
         &self,
         request: Request<wire::PublishEventRequest>,
     ) -> Result<Response<wire::PublishEventResponse>, Status> {
-        let guest = self.guest(&request)?;
+        let guest = guest(&self.guests, &request)?;
         if !guest.granted.mesh.iter().any(|service| service == "events") {
             return Err(denied("mesh", "events"));
         }

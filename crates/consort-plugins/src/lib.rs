@@ -10,6 +10,7 @@
 //! the limits of its manifest, and nobody else.
 
 mod audit;
+mod blobs;
 mod call;
 mod config;
 pub mod conformance;
@@ -21,6 +22,7 @@ mod host;
 mod logs;
 mod manifest;
 mod process;
+mod python;
 mod registry;
 mod stats;
 mod supervise;

@@ -71,7 +71,7 @@ impl Plugins {
             |error: std::io::Error| Error::precondition("PLUGINS_FOLDER", format!("`{}`: {error}", folder.display()));
         std::fs::create_dir_all(&folder).map_err(told)?;
         let inner = Inner {
-            around: Around { host: Arc::new(Host::open(host).map_err(told)?), sandboxes, mcp },
+            around: Around { host: Arc::new(Host::open(host, blobs.clone()).map_err(told)?), sandboxes, mcp },
             grants: Grants::open(&folder)?,
             audit: Arc::new(Audit::open(&folder).map_err(told)?),
             plugins: RwLock::default(),

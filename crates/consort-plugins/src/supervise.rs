@@ -19,7 +19,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use crate::config::{SandboxMode, SecretFrom};
 use crate::contract::{Hello, mistakes};
 use crate::convert;
-use crate::hold::{Hold, Sandboxes, hold};
+use crate::hold::{Held, Hold, Sandboxes, hold};
 use crate::host::{Guest, Host};
 use crate::manifest::{Manifest, VERSION_OF_MCP};
 use crate::process::{Program, Running, start};
@@ -358,8 +358,10 @@ async fn bring_up(spec: &Spec, around: &Around) -> Result<Live, Failed> {
         let why = format!("has another program than its manifest says: sha256 {digest} instead of {pinned}");
         return Err(refused("DIGEST_CHANGED", why));
     }
-    let held = hold(&around.sandboxes, spec.sandbox, &spec.folder, &path, &granted, &manifest.limits).await;
-    let held = held.map_err(|error| refused("SANDBOX_MISSING", error.message))?;
+    let (folder, data) = (spec.folder.as_path(), spec.data.as_path());
+    let plugin = Held { manifest: &manifest, folder, data, program: &path, granted: &granted };
+    let held = hold(&around.sandboxes, spec.sandbox, plugin).await;
+    let held = held.map_err(|error| refused(error.reason, error.message))?;
     let sandbox = held.as_ref().map(Hold::mechanisms).unwrap_or_default();
     let secrets = spec.secrets.clone();
     let token = host.admit(Guest { id: id.clone(), granted: granted.clone(), secrets, data: spec.data.clone() });

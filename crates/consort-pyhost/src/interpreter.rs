@@ -25,14 +25,12 @@ pub(crate) fn exit(status: i32) -> ! {
 
 /// Starts Python in this thread, which is to run its event loop, and lets go of its lock. The error says what does not fit.
 pub(crate) fn start(options: &Options) -> Result<Option<Environment>, String> {
-    // SAFETY: the one function of Python that may be called before it is started; its text lives as long as the library.
-    let said = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) }.to_string_lossy().into_owned();
-    let loaded = said.split_whitespace().next().unwrap_or_default();
-    check_library(loaded, library().as_deref())?;
+    let loaded = loaded();
+    check_library(&loaded, library().as_deref())?;
     let folder = options.script.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = folder.canonicalize().map_err(|error| format!("`{}`: {error}", folder.display()))?;
-    let found = environment(&folder, loaded)?;
-    let minor = crate::environment::minor(loaded);
+    let found = environment(&folder, &loaded)?;
+    let minor = crate::environment::minor(&loaded);
     let standard = Path::new(PREFIX).join(format!("lib/python{minor}/os.py"));
     if !standard.is_file() {
         let wanted = standard.display();
@@ -48,14 +46,23 @@ pub(crate) fn start(options: &Options) -> Result<Option<Environment>, String> {
     Ok(found)
 }
 
-/// What must be readable: the library, the standard library and the folder's virtual environment, if it fits; a line each.
-pub(crate) fn paths(folder: &Path) -> String {
+/// What must be readable: the library, the standard library and the folder's virtual environment; a line each. The error says what does
+/// not fit.
+pub(crate) fn paths(folder: &Path) -> Result<String, String> {
+    check_library(&loaded(), library().as_deref())?;
+    let folder = folder.canonicalize().map_err(|error| format!("`{}`: {error}", folder.display()))?;
+    let venv = environment(&folder, VERSION)?;
     let mut found = vec![PathBuf::from(LIBRARY), Path::new(PREFIX).join("lib")];
-    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    let venv = environment(&folder, VERSION).ok().flatten();
     found.extend(venv.as_ref().and_then(|venv| venv.python.ancestors().nth(2)).map(Path::to_owned));
     found.dedup();
-    found.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n")
+    Ok(found.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n"))
+}
+
+/// The version of the library that was loaded.
+fn loaded() -> String {
+    // SAFETY: the one function of Python that may be called before it is started; its text lives as long as the library.
+    let said = unsafe { CStr::from_ptr(ffi::Py_GetVersion()) }.to_string_lossy().into_owned();
+    said.split_whitespace().next().unwrap_or_default().to_owned()
 }
 
 /// The library that was loaded, if the system tells.
@@ -78,7 +85,7 @@ fn check_library(loaded: &str, from: Option<&Path>) -> Result<(), String> {
     Err(format!(
         "the library of Python {loaded} was loaded from {at}, and consort-pyhost was built with Python {VERSION} of `{LIBRARY}`. Unset \
          LD_LIBRARY_PATH, let the plugin read what `consort-pyhost --paths` prints, or build consort-pyhost for this Python: \
-         `PYO3_PYTHON=/path/to/python3 cargo build --workspace --features consort-pyhost/python`"
+         `PYO3_PYTHON=/path/to/python3 cargo build --workspace`"
     ))
 }
 

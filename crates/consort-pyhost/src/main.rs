@@ -7,44 +7,45 @@
 //! alone are Python's; what Python says comes back through functions that do not block.
 
 // A stub has none of the modules.
-#[cfg(feature = "python")]
+#[cfg(python)]
 mod answer;
-#[cfg(feature = "python")]
+#[cfg(python)]
 mod desk;
-#[cfg(feature = "python")]
+#[cfg(python)]
 mod environment;
-#[cfg(feature = "python")]
+#[cfg(python)]
 mod health;
-#[cfg(feature = "python")]
+#[cfg(python)]
 mod interpreter;
-#[cfg(feature = "python")]
+#[cfg(python)]
 mod life;
-#[cfg(feature = "python")]
+#[cfg(python)]
 mod native;
-#[cfg(feature = "python")]
+#[cfg(python)]
 mod options;
-#[cfg(feature = "python")]
+#[cfg(python)]
 mod pool;
-#[cfg(feature = "python")]
+#[cfg(python)]
 mod service;
-#[cfg(feature = "python")]
+#[cfg(python)]
 mod status;
-#[cfg(feature = "python")]
+#[cfg(python)]
 mod watch;
-#[cfg(feature = "python")]
+#[cfg(python)]
 mod work;
 
-#[cfg(feature = "python")]
+#[cfg(python)]
 fn main() {
     interpreter::exit(life::main());
 }
 
 /// Built without Python, the program says what it lacks. Status 3.
-#[cfg(not(feature = "python"))]
+#[cfg(not(python))]
 fn main() -> std::process::ExitCode {
     eprintln!(
-        "consort-pyhost was built without Python. With Python 3.11 or newer, its headers and its shared library there (Debian: libpython3-dev), \
-         build it: `cargo build --workspace --features consort-pyhost/python`. Until then write `command = [\"python\", \"main.py\"]` into the manifest."
+        "consort-pyhost was built without Python: {}. Then build it again with `cargo build --workspace`. Until then write \
+         `command = [\"python\", \"main.py\"]` into the manifest.",
+        env!("PYHOST_LACKS")
     );
     std::process::ExitCode::from(3)
 }

@@ -45,7 +45,10 @@ pub(crate) fn options(arguments: impl IntoIterator<Item = String>) -> Result<Opt
             Some("--help" | "-h") => return Err((USAGE.to_owned(), 0)),
             Some("--paths") => {
                 let folder = rest.next().unwrap_or_else(|| ".".to_owned());
-                return Err((crate::interpreter::paths(Path::new(&folder)), 0));
+                return Err(match crate::interpreter::paths(Path::new(&folder)) {
+                    Ok(paths) => (paths, 0),
+                    Err(said) => (said, 1),
+                });
             }
             Some("--version") => {
                 let versions = (env!("CARGO_PKG_VERSION"), env!("PYHOST_VERSION"));

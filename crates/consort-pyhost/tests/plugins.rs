@@ -11,6 +11,11 @@ fn root() -> PathBuf {
 fn passes(file: &str) {
     let (root, python) = (root(), root().join(".venv/bin/python"));
     assert!(python.exists(), "`{}` is missing; run `make setup-dev`", python.display());
+    let is = Command::new(&python).arg("--version").output().expect("the interpreter starts");
+    let (is, has) = (String::from_utf8_lossy(&is.stdout).into_owned(), option_env!("PYHOST_VERSION").unwrap_or("?"));
+    let minor = has.rsplit_once('.').map_or(has, |(minor, _)| minor);
+    let same = is.starts_with(&format!("Python {minor}."));
+    assert!(same, ".venv is of {}, consort-pyhost of {has}: build with PYO3_PYTHON={}", is.trim(), python.display());
     let tests = root.join("python/tests");
     let paths = std::env::join_paths([root.join("python/src"), tests.clone()]).expect("a path has no colon in it");
     let ran = Command::new(python)
@@ -25,16 +30,19 @@ fn passes(file: &str) {
 }
 
 #[test]
+#[cfg_attr(not(python), ignore = "there is no library of Python: run consort-pyhost, which says what to install")]
 fn it_does_what_every_plugin_does() {
     passes("test_plugin_process.py");
 }
 
 #[test]
+#[cfg_attr(not(python), ignore = "there is no library of Python: run consort-pyhost, which says what to install")]
 fn classes_are_plugins() {
     passes("test_adapter.py");
 }
 
 #[test]
+#[cfg_attr(not(python), ignore = "there is no library of Python: run consort-pyhost, which says what to install")]
 fn it_does_what_no_other_host_does() {
     passes("pyhost_cases.py");
 }

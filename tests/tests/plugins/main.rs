@@ -4,4 +4,5 @@
 mod calls;
 mod kit;
 mod permissions;
+mod python;
 mod supervision;

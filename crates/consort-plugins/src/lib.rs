@@ -26,7 +26,7 @@ mod stats;
 mod supervise;
 mod wire;
 
-pub use config::{Config, PluginConfig, SecretFrom};
+pub use config::{Config, McpConfig, PluginConfig, SecretFrom};
 pub use hold::{Hold, Sandboxes};
 pub use host::{Events, HostParts};
 pub use manifest::{Limits, MANIFEST, Manifest};

@@ -3,5 +3,6 @@
 
 mod calls;
 mod kit;
+mod mcp;
 mod permissions;
 mod supervision;

@@ -207,7 +207,7 @@ impl FakeWorkflows {
 
 #[async_trait]
 impl Workflows for FakeWorkflows {
-    async fn start(&self, workflow: &str, inputs: Value, _: &str) -> Result<RunView, Error> {
+    async fn start(&self, workflow: &str, inputs: Value) -> Result<RunView, Error> {
         if workflow != "deploy" {
             return Err(Error::not_found("workflow", workflow));
         }

@@ -8,6 +8,9 @@ use consort_core::plugin::{Permissions, is_name};
 use consort_core::{Error, Violation};
 use serde::Deserialize;
 
+use crate::agents::Agents;
+use crate::references;
+
 /// Plugins that a server may have.
 const MOST: usize = 1_000;
 
@@ -60,6 +63,9 @@ pub struct PluginConfig {
     /// Secrets that it can be granted, by name.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretFrom>,
+    /// Which agents may call which of its operations; all, if absent.
+    #[serde(default)]
+    pub agents: Option<Agents>,
     /// Whether it is started.
     #[serde(default = "yes")]
     pub enabled: bool,
@@ -178,6 +184,11 @@ impl Config {
             if here && plugin.path.is_relative() {
                 plugin.path = base.join(&plugin.path);
             }
+            let entry = plugin.mcp.iter().flat_map(|entry| references::mistakes(id, entry, &plugin.secrets));
+            let agents = plugin.agents.iter().flat_map(|agents| agents.mistakes(&format!("plugins.{id}.agents")));
+            for Violation { field, description } in entry.chain(agents) {
+                say(field, description);
+            }
             for (name, secret) in &plugin.secrets {
                 if secret.env.is_some() == secret.file.is_some() {
                     let hint = "name one place, `{env: NAME}` or `{file: PATH}`";
@@ -223,6 +234,8 @@ mod tests {
             ("plugins: {x: {}}", "needs either `path` or `mcp`"),
             ("plugins: {x: {path: a, mcp: {url: u}}}", "needs either `path` or `mcp`"),
             ("plugins: {x: {path: a, grnt: all}}", "grnt"),
+            ("plugins: {x: {path: a, agents: {coder: ['b c']}}}", "plugins.x.agents.coder[0]"),
+            ("plugins: {x: {mcp: {url: u, headers: {a: '${secret:T}'}}}}", "add `secrets: {T: {env: VARIABLE}}`"),
             ("mcp: {alow: ['*']}", "alow"),
         ] {
             let said = read(text).unwrap_err().message;

@@ -45,8 +45,9 @@ pub(crate) fn open(
         PluginsFrom::File(path) => Some(path.clone()),
         PluginsFrom::Data => Some(data.join(FILE)).filter(|path| path.exists()),
     };
-    let config = match path {
-        Some(path) => Config::read_with(&std::path::absolute(path)?, |config| crate::mcp::options(&config.mcp).1)?,
+    let path = path.map(std::path::absolute).transpose()?;
+    let config = match &path {
+        Some(path) => Config::read_with(path, |config| crate::mcp::options(&config.mcp).1)?,
         None => Config::default(),
     };
     let mcp = config.mcp.enabled.then(|| crate::mcp::options(&config.mcp).0);
@@ -55,6 +56,7 @@ pub(crate) fn open(
     let folder = std::path::absolute(data.join("plugins"))?;
     let plugins = Plugins::open(Options {
         config,
+        file: path,
         folder,
         blobs,
         host: HostParts { events: Some(events) },
@@ -111,6 +113,11 @@ mod tests {
         let config = Config::read(&path).unwrap();
         let manifest = consort_plugins::Manifest::read(&config.plugins["notify"].path).unwrap();
         assert_eq!(manifest.id, "notify");
-        assert!(!config.plugins["experiments"].enabled);
+        assert!(!config.plugins["experiments"].enabled && config.plugins["sql"].agents.is_some());
+        // What the comments call the defaults are the defaults.
+        let (options, wrong) = crate::mcp::options(&config.mcp);
+        let default = consort_mcp::server::Options::default();
+        assert_eq!((options.workflows, options.hosts, wrong.len()), (default.workflows, default.hosts, 0));
+        assert_eq!(default.allow, ["read:*", "workflow_status"]);
     }
 }

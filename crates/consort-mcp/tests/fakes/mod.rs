@@ -92,7 +92,7 @@ impl Invocation for FakeCall {
 
 #[async_trait]
 impl Plugins for FakePlugins {
-    async fn describe(&self, name: &OperationName) -> Result<Arc<Operation>, Error> {
+    async fn describe(&self, name: &OperationName, _: Option<&str>) -> Result<Arc<Operation>, Error> {
         Err(Error::not_found("operation", name))
     }
 

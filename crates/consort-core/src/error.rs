@@ -11,6 +11,8 @@ pub enum Kind {
     NotFound,
     /// It exists already with other content.
     AlreadyExists,
+    /// Whoever asks may not do it.
+    PermissionDenied,
     /// The thing is in a state that does not allow it.
     FailedPrecondition,
     /// It was broken off, and what it did is not known.

@@ -9,6 +9,7 @@
 //! - [`contract`]: what the payloads of events must be, by type and version.
 //! - [`model`]: calls of models, and the ports behind which models live.
 //! - [`ports`]: what the engine needs from stores; [`keep`]: what keeps a store healthy for years.
+//! - [`glob`]: patterns of what is allowed.
 //! - [`error`]: the one error type that crosses room walls.
 
 pub mod contract;
@@ -16,6 +17,7 @@ pub mod data;
 pub mod envelope;
 pub mod error;
 pub mod event;
+pub mod glob;
 pub mod ids;
 pub mod keep;
 pub mod letter;

@@ -17,7 +17,7 @@ use consort_core::plugin::{
 use consort_core::ports::DecisionState;
 use consort_core::run::RunState;
 use consort_core::{Data, Error, Json, Kind};
-use consort_engine::{AnswerDecision, OperationAsked, Options};
+use consort_engine::{Answer, AnswerDecision, Done, FromWorker, OperationAsked, Options};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +54,10 @@ fn operation(name: &str, effect: Effect) -> Arc<Operation> {
 
 #[async_trait]
 impl Plugins for FakePlugins {
-    async fn describe(&self, name: &OperationName) -> Result<Arc<Operation>, Error> {
+    async fn describe(&self, name: &OperationName, agent: Option<&str>) -> Result<Arc<Operation>, Error> {
+        if agent == Some("intern") {
+            return Err(Error::new(Kind::PermissionDenied, "AGENT_DENIED", "not for an intern"));
+        }
         match &*name.operation {
             "read" | "broken" => Ok(operation("read", Effect::Read)),
             "write" | "hang" | "lost" => Ok(operation("write", Effect::Write)),
@@ -283,5 +286,28 @@ async fn an_agents_calls_are_answered_from_the_record_after_a_crash() {
     assert_eq!(outcome(&mesh, &again, asked("write")).await.unwrap().result, Ok(Data::of(&json!({"n": 1}))));
     let over = outcome(&mesh, &task, asked("read")).await.unwrap_err();
     assert_eq!(over.reason, "LEASE_LOST");
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_agent_may_not_call_its_plan_may_not_call_either() {
+    let mesh = Mesh::in_memory().await;
+    let plugins = give(&mesh);
+    mesh.apply("name: work\nsteps: [{id: a, agent: intern, plan: true}]").await;
+    let run = mesh.start("work", json!({})).await.unwrap().id;
+    let worker = mesh.worker("w", &["intern"], 1).await;
+    let task = assigned(&worker).await.remove(0);
+    let refused = outcome(&mesh, &task, asked("write")).await.unwrap_err();
+    assert_eq!((refused.kind, refused.reason), (Kind::PermissionDenied, "AGENT_DENIED"));
+    let history = mesh.history(run).await;
+    assert!(!history.iter().any(|fact| fact.starts_with("STEP.OPERATION")), "{history:?}");
+    let plan = Answer { lease: task.lease.clone(), result: Ok(Done::PlanText(calls("read"))) };
+    worker.send(FromWorker::Answers(vec![plan])).await.unwrap();
+    let error = mesh.end_of(run).await.error.unwrap();
+    assert!(error.message.contains("not for an intern"), "{error:?}");
+    // A workflow that somebody applied is nobody's agent.
+    mesh.apply(&calls("read")).await;
+    assert_eq!(output(&mesh.run("w", json!({})).await), json!({"n": 1}));
+    assert_eq!(plugins.calls.load(Ordering::SeqCst), 1);
     mesh.stop().await;
 }

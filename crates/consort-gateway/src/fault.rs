@@ -86,6 +86,7 @@ fn status(error: &Error) -> StatusCode {
         Kind::InvalidArgument | Kind::FailedPrecondition | Kind::OutOfRange | Kind::AlreadyExists => {
             StatusCode::BAD_REQUEST
         }
+        Kind::PermissionDenied => StatusCode::FORBIDDEN,
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
         Kind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,

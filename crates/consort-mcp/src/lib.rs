@@ -26,7 +26,6 @@
 //! - An operation's failure is a result with `isError`; an unknown tool and bad arguments are errors of JSON-RPC that name the field.
 
 pub mod adapter;
-mod glob;
 pub mod server;
 
 pub use adapter::serve_adapter;

@@ -8,6 +8,9 @@ use consort_core::plugin::{Permissions, is_name};
 use consort_core::{Error, Violation};
 use serde::Deserialize;
 
+use crate::agents::Agents;
+use crate::references;
+
 /// Plugins that a server may have.
 const MOST: usize = 1_000;
 
@@ -17,6 +20,28 @@ const MOST: usize = 1_000;
 pub struct Config {
     /// By id.
     pub plugins: BTreeMap<String, PluginConfig>,
+    /// What the mesh shows to MCP clients.
+    pub mcp: McpConfig,
+}
+
+/// What the mesh shows at `/mcp`. What is absent is as the MCP server has it by default; what may stand in the lists is for it to check.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct McpConfig {
+    /// Whether there is such a place at all.
+    pub enabled: bool,
+    /// Operations and tools that are shown.
+    pub allow: Option<Vec<String>>,
+    /// Workflows that may be started.
+    pub workflows: Option<Vec<String>>,
+    /// Names under which this machine may be called.
+    pub hosts: Option<Vec<String>>,
+}
+
+impl Default for McpConfig {
+    fn default() -> McpConfig {
+        McpConfig { enabled: true, allow: None, workflows: None, hosts: None }
+    }
 }
 
 /// One of them.
@@ -38,6 +63,9 @@ pub struct PluginConfig {
     /// Secrets that it can be granted, by name.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretFrom>,
+    /// Which agents may call which of its operations; all, if absent.
+    #[serde(default)]
+    pub agents: Option<Agents>,
     /// Whether it is started.
     #[serde(default = "yes")]
     pub enabled: bool,
@@ -126,6 +154,11 @@ impl SecretFrom {
 impl Config {
     /// Reads a file. Every mistake is told.
     pub fn read(path: &Path) -> Result<Config, Error> {
+        Config::read_with(path, |_| Vec::new())
+    }
+
+    /// The same; `more` tells of mistakes that this room does not know, and they are told with its own.
+    pub fn read_with(path: &Path, more: impl FnOnce(&Config) -> Vec<Violation>) -> Result<Config, Error> {
         let shown = path.display();
         let bad = |why: String| Error::bad_field("plugins", why);
         let text = std::fs::read_to_string(path).map_err(|error| bad(format!("`{shown}` cannot be read: {error}")))?;
@@ -151,6 +184,11 @@ impl Config {
             if here && plugin.path.is_relative() {
                 plugin.path = base.join(&plugin.path);
             }
+            let entry = plugin.mcp.iter().flat_map(|entry| references::mistakes(id, entry, &plugin.secrets));
+            let agents = plugin.agents.iter().flat_map(|agents| agents.mistakes(&format!("plugins.{id}.agents")));
+            for Violation { field, description } in entry.chain(agents) {
+                say(field, description);
+            }
             for (name, secret) in &plugin.secrets {
                 if secret.env.is_some() == secret.file.is_some() {
                     let hint = "name one place, `{env: NAME}` or `{file: PATH}`";
@@ -158,6 +196,7 @@ impl Config {
                 }
             }
         }
+        wrong.extend(more(&config));
         if wrong.is_empty() { Ok(config) } else { Err(Error::bad_fields(wrong)) }
     }
 }
@@ -183,13 +222,21 @@ mod tests {
         let Grant::These(granted) = &config.plugins["files"].grant else { panic!("a list") };
         assert_eq!(granted.fs_read, ["/src"]);
         assert!(!config.plugins["files"].secrets["T"].read().unwrap().is_empty());
-        assert!(read("").unwrap().plugins.is_empty());
+        assert!(read("").unwrap().plugins.is_empty() && read("").unwrap().mcp.enabled);
+        let mcp = read("mcp: {allow: ['*'], hosts: []}").unwrap().mcp;
+        assert_eq!((mcp.enabled, mcp.allow.unwrap().len(), mcp.workflows), (true, 1, None));
+        let more = |_: &Config| vec![Violation { field: "mcp.allow[0]".into(), description: "names nothing".into() }];
+        let said = Config::read_with(&path, more).unwrap_err().message;
+        assert_eq!(said, "mcp.allow[0]: names nothing");
         for (text, part) in [
             ("plugins: {1x: {path: a}}", "plugins.1x"),
             ("plugins: {x: {path: a, secrets: {T: {}}}}", "name one place"),
             ("plugins: {x: {}}", "needs either `path` or `mcp`"),
             ("plugins: {x: {path: a, mcp: {url: u}}}", "needs either `path` or `mcp`"),
             ("plugins: {x: {path: a, grnt: all}}", "grnt"),
+            ("plugins: {x: {path: a, agents: {coder: ['b c']}}}", "plugins.x.agents.coder[0]"),
+            ("plugins: {x: {mcp: {url: u, headers: {a: '${secret:T}'}}}}", "add `secrets: {T: {env: VARIABLE}}`"),
+            ("mcp: {alow: ['*']}", "alow"),
         ] {
             let said = read(text).unwrap_err().message;
             assert!(said.contains(part), "{part}: {said}");

@@ -1,5 +1,6 @@
 //! Starting a plugin's program, shaking hands, and ending it.
 
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -29,8 +30,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Bytes of a message with a result: 4 MiB and what is around it.
 const MESSAGE: usize = 5 * 1024 * 1024;
 
-/// A program that serves `consort.plugin.v1`.
-#[derive(Clone, Debug)]
+/// A program that serves `consort.plugin.v1`. Shown without what only it may know.
+#[derive(Clone)]
 pub struct Program {
     /// Id of the plugin.
     pub id: Arc<str>,
@@ -50,6 +51,22 @@ pub struct Program {
     pub hold: Option<Hold>,
     /// Time to the handshake.
     pub patience: Duration,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let variables: Vec<&str> = self.environment.iter().map(|(name, _)| name.as_str()).collect();
+        let Program { id, folder, path, arguments, data, patience, .. } = self;
+        f.debug_struct("Program")
+            .field("id", id)
+            .field("folder", folder)
+            .field("path", path)
+            .field("arguments", arguments)
+            .field("data", data)
+            .field("variables", &variables)
+            .field("patience", patience)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Program {

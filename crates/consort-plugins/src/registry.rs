@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Options {
     /// The operator's file, read.
     pub config: Config,
+    /// Where it is: a plugin that is reloaded is started as it says then.
+    pub file: Option<PathBuf>,
     /// Where grants, the audit log and the plugins' own folders are.
     pub folder: PathBuf,
     /// Where large results go.
@@ -49,7 +51,9 @@ pub struct Options {
 pub struct Plugins(Arc<Inner>);
 
 struct Inner {
-    config: Config,
+    /// What the operator says of each plugin; as of the server's start, or the plugin's last reload.
+    config: RwLock<BTreeMap<String, Arc<PluginConfig>>>,
+    file: Option<PathBuf>,
     folder: PathBuf,
     blobs: Arc<dyn BlobStore>,
     around: Around,
@@ -66,7 +70,7 @@ struct Entry {
 impl Plugins {
     /// Starts all plugins that the file names and that were installed. They come up by themselves; a call waits for its own.
     pub fn open(options: Options) -> Result<Plugins, Error> {
-        let Options { config, folder, blobs, host, sandboxes, mcp } = options;
+        let Options { config, file, folder, blobs, host, sandboxes, mcp } = options;
         let told =
             |error: std::io::Error| Error::precondition("PLUGINS_FOLDER", format!("`{}`: {error}", folder.display()));
         std::fs::create_dir_all(&folder).map_err(told)?;
@@ -77,7 +81,8 @@ impl Plugins {
             plugins: RwLock::default(),
             blobs,
             folder,
-            config,
+            config: RwLock::new(config.plugins.into_iter().map(|(id, plugin)| (id, Arc::new(plugin))).collect()),
+            file,
         };
         let audit = Arc::downgrade(&inner.audit);
         tokio::spawn(async move {
@@ -90,11 +95,10 @@ impl Plugins {
             }
         });
         let plugins = Plugins(Arc::new(inner));
+        let config = plugins.0.config.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut all: Vec<(String, PathBuf)> =
-            plugins.0.config.plugins.iter().map(|(id, plugin)| (id.clone(), plugin.path.clone())).collect();
-        all.extend(
-            plugins.0.grants.installed().into_iter().filter(|(id, _)| !plugins.0.config.plugins.contains_key(id)),
-        );
+            config.iter().map(|(id, plugin)| (id.clone(), plugin.path.clone())).collect();
+        all.extend(plugins.0.grants.installed().into_iter().filter(|(id, _)| !config.contains_key(id)));
         for (id, folder) in all {
             plugins.add(&id, &folder);
         }
@@ -119,8 +123,15 @@ impl Plugins {
         self.0.audit.flush();
     }
 
+    fn configured(&self, id: &str) -> Option<Arc<PluginConfig>> {
+        self.0.config.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
     fn spec(&self, id: &str, folder: &Path) -> Spec {
-        let configured = self.0.config.plugins.get(id);
+        self.spec_of(id, folder, self.configured(id).as_deref())
+    }
+
+    fn spec_of(&self, id: &str, folder: &Path, configured: Option<&PluginConfig>) -> Spec {
         let kept = self.0.grants.of(id).granted;
         let granted = match configured.map(|plugin| &plugin.grant) {
             Some(Grant::Word(All::All)) => None,
@@ -145,6 +156,34 @@ impl Plugins {
         }
     }
 
+    /// What the operator's file says of a plugin now; nothing if it was installed.
+    fn read_again(&self, id: &str) -> Result<Option<Arc<PluginConfig>>, Error> {
+        let (Some(old), Some(file)) = (self.configured(id), &self.0.file) else { return Ok(self.configured(id)) };
+        let refused = |why: &str| Error::precondition("PLUGIN_REFUSED", format!("plugin `{id}` {why}"));
+        let new = Config::read(file)?.plugins.remove(id);
+        let new =
+            new.ok_or_else(|| refused("is not in plugins.yaml any more; start the server again to be rid of it"))?;
+        if !new.enabled {
+            return Err(refused(
+                "is disabled in plugins.yaml; set `enabled: true`, or start the server again to end it",
+            ));
+        }
+        if new.path != old.path || new.mcp.is_some() != old.mcp.is_some() {
+            return Err(refused("comes from another place in plugins.yaml now; start the server again"));
+        }
+        Ok(Some(Arc::new(new)))
+    }
+
+    /// Whether an agent may call an operation. Steps of workflows, which are the mesh's own (`call@mesh`), are not asked.
+    fn permit(&self, name: &OperationName, agent: Option<&str>) -> Result<(), Error> {
+        let Some(agent) = agent.filter(|agent| !agent.contains('@')) else { return Ok(()) };
+        let configured = self.configured(&name.plugin);
+        match configured.as_ref().and_then(|plugin| plugin.agents.as_ref()) {
+            Some(agents) => agents.permit(agent, name),
+            None => Ok(()),
+        }
+    }
+
     fn add(&self, id: &str, folder: &Path) -> Arc<Entry> {
         let spec = self.spec(id, folder);
         if spec.mcp.is_some()
@@ -152,7 +191,7 @@ impl Plugins {
         {
             tracing::error!(plugin = id, %error, "it gets no folder");
         }
-        let enabled = self.0.config.plugins.get(id).is_none_or(|plugin: &PluginConfig| plugin.enabled);
+        let enabled = self.configured(id).is_none_or(|plugin| plugin.enabled);
         let folder = spec.folder.clone();
         let entry = Arc::new(Entry { plugin: supervise(spec, enabled, self.0.around.clone()), folder });
         let mut plugins = self.0.plugins.write().unwrap_or_else(PoisonError::into_inner);
@@ -243,8 +282,9 @@ impl Plugins {
 
 #[async_trait]
 impl consort_core::plugin::Plugins for Plugins {
-    async fn describe(&self, name: &OperationName) -> Result<Arc<Operation>, Error> {
+    async fn describe(&self, name: &OperationName, agent: Option<&str>) -> Result<Arc<Operation>, Error> {
         let entry = self.get(&name.plugin)?;
+        self.permit(name, agent)?;
         let until = Deadline::now() + Duration::from_secs(30);
         let live = call::live(&mut entry.plugin.phase.clone(), &name.plugin, until).await?;
         call::contract(&live, &name.operation).map(|contract| contract.operation.clone())
@@ -252,6 +292,7 @@ impl consort_core::plugin::Plugins for Plugins {
 
     async fn invoke(&self, call: Invoke) -> Result<Box<dyn Invocation>, Error> {
         let entry = self.get(&call.operation.plugin)?;
+        self.permit(&call.operation, call.origin.agent.as_deref())?;
         let caller = Caller {
             blobs: self.0.blobs.clone(),
             audit: self.0.audit.clone(),
@@ -275,7 +316,7 @@ impl consort_core::plugin::Plugins for Plugins {
             .map_err(|error| Error::bad_field("folder", format!("`{}`: {error}", folder.display())))?;
         let manifest = Manifest::read(&folder)?;
         let id = manifest.id.clone();
-        if let Some(configured) = self.0.config.plugins.get(&id) {
+        if let Some(configured) = self.configured(&id) {
             let said =
                 format!("plugin `{id}` is in plugins.yaml, from `{}`; change it there", configured.path.display());
             return Err(Error::new(Kind::AlreadyExists, "PLUGIN_EXISTS", said));
@@ -336,7 +377,7 @@ impl consort_core::plugin::Plugins for Plugins {
 
     async fn uninstall(&self, id: &str) -> Result<(), Error> {
         let entry = self.get(id)?;
-        if self.0.config.plugins.contains_key(id) {
+        if self.configured(id).is_some() {
             let said = format!("plugin `{id}` is in plugins.yaml; take it out there, or set `enabled: false`");
             return Err(Error::precondition("PLUGIN_CONFIGURED", said));
         }
@@ -351,7 +392,8 @@ impl consort_core::plugin::Plugins for Plugins {
 
     async fn reload(&self, id: &str, grant: bool) -> Result<PluginView, Error> {
         let entry = self.get(id)?;
-        let is_mcp = self.0.config.plugins.get(id).is_some_and(|plugin| plugin.mcp.is_some());
+        let configured = self.read_again(id)?;
+        let is_mcp = configured.as_ref().is_some_and(|plugin| plugin.mcp.is_some());
         if grant && !is_mcp {
             let manifest = Manifest::read(&entry.folder)?;
             let wanted = manifest.wanted(&entry.folder, &self.0.folder.join("data").join(id));
@@ -359,10 +401,15 @@ impl consort_core::plugin::Plugins for Plugins {
             self.0.grants.set(id, Some(Kept { granted: kept.granted.joined(&wanted), ..kept }))?;
         }
         let (reply, done) = oneshot::channel();
-        let order = Order::Reload(Box::new(self.spec(id, &entry.folder)), reply);
+        let spec = self.spec_of(id, &entry.folder, configured.as_deref());
+        let order = Order::Reload(Box::new(spec), reply);
         let gone = || Error::unavailable(format!("plugin `{id}` is stopping"), Duration::from_secs(1));
         entry.plugin.orders.send(order).await.map_err(|_| gone())?;
         done.await.map_err(|_| gone())??;
+        if let Some(configured) = configured {
+            let mut config = self.0.config.write().unwrap_or_else(PoisonError::into_inner);
+            config.insert(id.to_owned(), configured);
+        }
         self.settled(&entry).await?;
         Ok(self.view(&entry.plugin.id, &entry))
     }

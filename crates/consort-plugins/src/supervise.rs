@@ -23,6 +23,7 @@ use crate::hold::{Held, Hold, Sandboxes, hold};
 use crate::host::{Guest, Host};
 use crate::manifest::{Manifest, VERSION_OF_MCP};
 use crate::process::{Program, Running, start};
+use crate::references;
 use crate::stats::Stats;
 use crate::wire::Wire;
 
@@ -234,7 +235,8 @@ impl Keeper {
             Some(Order::Reload(spec, reply)) => {
                 self.spec = *spec;
                 self.crashes.clear();
-                // Whoever asked waits for the phase that follows.
+                // Whoever asked waits for the phase that follows; the one before must not be taken for it.
+                self.phase.send_replace(Phase::Starting);
                 let _ = reply.send(Ok(()));
                 true
             }
@@ -358,6 +360,10 @@ async fn bring_up(spec: &Spec, around: &Around) -> Result<Live, Failed> {
         let why = format!("has another program than its manifest says: sha256 {digest} instead of {pinned}");
         return Err(refused("DIGEST_CHANGED", why));
     }
+    let server = match &spec.mcp {
+        Some(entry) => Some(mcp(id, entry, &spec.secrets).map_err(Failed::Refused)?),
+        None => None,
+    };
     let (folder, data) = (spec.folder.as_path(), spec.data.as_path());
     let plugin = Held { manifest: &manifest, folder, data, program: &path, granted: &granted };
     let held = hold(&around.sandboxes, spec.sandbox, plugin).await;
@@ -371,7 +377,7 @@ async fn bring_up(spec: &Spec, around: &Around) -> Result<Live, Failed> {
         path,
         arguments: manifest.command[1..].to_vec(),
         data: spec.data.clone(),
-        environment: environment(&granted).into_iter().chain(spec.mcp.as_ref().map(|entry| mcp(id, entry))).collect(),
+        environment: environment(&granted).into_iter().chain(server).collect(),
         host: Some((host.socket.clone(), token.clone())),
         hold: held,
         patience: manifest.limits.start(),
@@ -475,12 +481,12 @@ fn hangs(id: &str, running: &Running, why: Late) -> Failed {
     Failed::Crashed(Error::precondition("PLUGIN_START", format!("plugin `{id}` {why}{words}")))
 }
 
-/// What the adapter is told of its MCP server.
-fn mcp(id: &str, entry: &serde_json::Value) -> (String, String) {
-    let mut entry = entry.clone();
+/// What the adapter is told of its MCP server, with the secrets that it is given.
+fn mcp(id: &str, entry: &serde_json::Value, secrets: &[(String, SecretFrom)]) -> Result<(String, String), Error> {
+    let mut entry = references::resolved(id, entry, secrets)?;
     entry["id"] = id.into();
     entry["version"] = VERSION_OF_MCP.into();
-    ("CONSORT_MCP".to_owned(), entry.to_string())
+    Ok(("CONSORT_MCP".to_owned(), entry.to_string()))
 }
 
 /// The variables that are granted, and those that no program can do without.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use consort_bus::Bus;
 use consort_core::Error;
 use consort_core::model::{
     Budget, CachePolicy, Caller, GenerateRequest, Generation, Models, PassBody, PassHead, PassMethod, PassThrough,
@@ -20,17 +21,10 @@ use consort_mcp::server::McpServer;
 use http_body::Body as _;
 use tokio_util::sync::CancellationToken;
 
-/// What is no gRPC: OpenAI's methods under `/v1/`, if there are models, and MCP at `/mcp`, if there are plugins.
-pub(crate) fn handler(
-    models: Option<Handler>,
-    plugins: Option<&consort_plugins::Plugins>,
-    blobs: Arc<dyn BlobStore>,
-    end: CancellationToken,
-) -> Option<Handler> {
-    let mcp = plugins.map(|plugins| {
-        let options = consort_mcp::server::Options { end, ..consort_mcp::server::Options::default() };
-        McpServer::new(Arc::new(plugins.clone()), None, Some(blobs), options).handler()
-    });
+use crate::mcp::EngineWorkflows;
+
+/// What is no gRPC: OpenAI's methods under `/v1/`, if there are models, and MCP at `/mcp`, if there are plugins and it is not switched off.
+pub(crate) fn handler(models: Option<Handler>, mcp: Option<Handler>) -> Option<Handler> {
     match (models, mcp) {
         (models, None) => models,
         (None, Some(mcp)) => Some(mcp),
@@ -38,6 +32,25 @@ pub(crate) fn handler(
             Some(Arc::new(move |request| if request.uri().path() == "/mcp" { mcp(request) } else { models(request) }))
         }
     }
+}
+
+/// The mesh as an MCP server: its plugins, workflows and decisions, as far as the options allow.
+pub(crate) fn mcp(
+    plugins: &consort_plugins::Plugins,
+    engine: &Engine,
+    bus: &Bus,
+    options: consort_mcp::server::Options,
+    end: CancellationToken,
+) -> Handler {
+    let workflows = EngineWorkflows {
+        engine: engine.clone(),
+        bus: bus.clone(),
+        namespace: options.namespace.clone(),
+        stop: end.clone(),
+    };
+    let blobs = Arc::clone(engine.store()) as Arc<dyn BlobStore>;
+    let options = consort_mcp::server::Options { end, ..options };
+    McpServer::new(Arc::new(plugins.clone()), Some(Arc::new(workflows)), Some(blobs), options).handler()
 }
 
 /// OpenAI's methods over a router and an engine.

@@ -20,6 +20,7 @@ mod follow;
 mod http;
 mod inputs;
 mod install;
+mod mcp;
 mod mistakes;
 mod models;
 mod names;

@@ -25,33 +25,45 @@ pub(crate) enum PluginsFrom {
     Nowhere,
 }
 
+/// The plugins, and what of them and of the mesh MCP clients may see.
+pub(crate) struct Opened {
+    /// The host.
+    pub plugins: Plugins,
+    /// How the MCP server is set; `None` if there shall be none.
+    pub mcp: Option<consort_mcp::server::Options>,
+}
+
 /// Reads the configuration and starts what it names. `None` if there shall be no plugins.
 pub(crate) fn open(
     from: &PluginsFrom,
     data: &Path,
     blobs: Arc<dyn BlobStore>,
     engine: &Engine,
-) -> anyhow::Result<Option<Plugins>> {
+) -> anyhow::Result<Option<Opened>> {
     let path = match from {
         PluginsFrom::Nowhere => return Ok(None),
         PluginsFrom::File(path) => Some(path.clone()),
         PluginsFrom::Data => Some(data.join(FILE)).filter(|path| path.exists()),
     };
-    let config = match path {
-        Some(path) => Config::read(&std::path::absolute(path)?)?,
+    let path = path.map(std::path::absolute).transpose()?;
+    let config = match &path {
+        Some(path) => Config::read_with(path, |config| crate::mcp::options(&config.mcp).1)?,
         None => Config::default(),
     };
+    let mcp = config.mcp.enabled.then(|| crate::mcp::options(&config.mcp).0);
     let exe = std::env::current_exe()?.to_string_lossy().into_owned();
     let events: Arc<dyn Events> = Arc::new(Publisher(engine.clone()));
     let folder = std::path::absolute(data.join("plugins"))?;
-    Ok(Some(Plugins::open(Options {
+    let plugins = Plugins::open(Options {
         config,
+        file: path,
         folder,
         blobs,
         host: HostParts { events: Some(events) },
         sandboxes: Arc::new(sandboxes()?),
         mcp: vec![exe, MCP.to_owned()],
-    })?))
+    })?;
+    Ok(Some(Opened { plugins, mcp }))
 }
 
 /// Sandboxes that this very program makes, when it is run as its own helper.
@@ -101,6 +113,11 @@ mod tests {
         let config = Config::read(&path).unwrap();
         let manifest = consort_plugins::Manifest::read(&config.plugins["notify"].path).unwrap();
         assert_eq!(manifest.id, "notify");
-        assert!(!config.plugins["experiments"].enabled);
+        assert!(!config.plugins["experiments"].enabled && config.plugins["sql"].agents.is_some());
+        // What the comments call the defaults are the defaults.
+        let (options, wrong) = crate::mcp::options(&config.mcp);
+        let default = consort_mcp::server::Options::default();
+        assert_eq!((options.workflows, options.hosts, wrong.len()), (default.workflows, default.hosts, 0));
+        assert_eq!(default.allow, ["read:*", "workflow_status"]);
     }
 }

@@ -82,7 +82,10 @@ pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<()> {
     if let Some(models) = &models {
         engine.use_models(Arc::new(models.router.clone()));
     }
-    let plugins = plugins::open(&options.plugins, &options.data, blobs, &engine)?;
+    let (plugins, mcp) = match plugins::open(&options.plugins, &options.data, blobs, &engine)? {
+        Some(opened) => (Some(opened.plugins), opened.mcp),
+        None => (None, None),
+    };
     if let Some(plugins) = &plugins {
         engine.use_plugins(Arc::new(plugins.clone()));
     }
@@ -98,8 +101,11 @@ pub(crate) async fn run(options: ServeOptions) -> anyhow::Result<()> {
     let own_steps = any.then(|| tokio::spawn(engine.clone().do_own_steps(stop_serving.clone())));
     let limits = Limits { connections: options.max_connections, ..Limits::default() };
     let openai = models.as_ref().map(|models| crate::http::openai(&models.router, &engine));
-    let http =
-        crate::http::handler(openai, plugins.as_ref(), Arc::clone(engine.store()) as Arc<_>, stop_serving.clone());
+    let mcp = plugins
+        .as_ref()
+        .zip(mcp)
+        .map(|(plugins, options)| crate::http::mcp(plugins, &engine, &bus, options, stop_serving.clone()));
+    let http = crate::http::handler(openai, mcp);
     let api_options = ApiOptions { server: instance, limits, http };
     let mut api =
         tokio::spawn(consort_api::serve(listener, api_options, engine, bus, groups.clone(), stop_serving.clone()));

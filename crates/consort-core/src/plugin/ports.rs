@@ -20,7 +20,7 @@ pub struct Origin {
     pub namespace: Arc<str>,
     /// The step, if it is for one.
     pub step: Option<(RunId, StepKey)>,
-    /// The agent, if one calls.
+    /// The agent, if one calls. The mesh's own (`call@mesh`) stands for a step of a workflow that somebody applied.
     pub agent: Option<Arc<str>>,
 }
 
@@ -80,10 +80,11 @@ pub trait Invocation: Send {
 /// The plugins of a mesh.
 #[async_trait]
 pub trait Plugins: Send + Sync + 'static {
-    /// An operation. NOT_FOUND with the nearest names. Waits for a plugin that is starting.
-    async fn describe(&self, name: &OperationName) -> Result<Arc<Operation>, Error>;
+    /// An operation, as an agent may call it if one is named. NOT_FOUND with the nearest names; PERMISSION_DENIED with the line to write if
+    /// the operator has not given it to the agent. Waits for a plugin that is starting.
+    async fn describe(&self, name: &OperationName, agent: Option<&str>) -> Result<Arc<Operation>, Error>;
 
-    /// Checks the input and calls. The effect class decides whether a lost call is made again.
+    /// Checks whether the agent may, checks the input, and calls. The effect class decides whether a lost call is made again.
     async fn invoke(&self, call: Invoke) -> Result<Box<dyn Invocation>, Error>;
 
     /// All plugins, by id.

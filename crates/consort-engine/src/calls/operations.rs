@@ -13,10 +13,12 @@ use consort_core::plugin::{
 };
 use consort_core::ports::StoreError;
 use consort_core::run::Command;
+use consort_core::workflow::CALL;
 use consort_core::{Data, Error, Kind};
 use std::time::Duration;
 
 use crate::ledger::{Message as Ask, TaskFacts};
+use crate::loader::Loader;
 use crate::types::LeaseRef;
 use crate::{Engine, store_error};
 
@@ -91,7 +93,8 @@ impl Engine {
             let text = format!("step `{}` calls `{}`, which run {run} did not call so", lease.step, asked.operation);
             return Err(Error::precondition("REPLAY_MISS", text));
         }
-        let described = plugins.describe(&asked.operation).await?;
+        let agent = self.caller(&facts).await?;
+        let described = plugins.describe(&asked.operation, Some(&agent)).await?;
         let effect = if asked.dry_run { Effect::Read } else { described.effect };
         let call_id = self.environment().new_id();
         let LeaseRef { run, step, attempt, token } = lease.clone();
@@ -128,13 +131,26 @@ impl Engine {
             input: asked.input,
             dry_run: asked.dry_run,
             call_id,
-            origin: Origin { namespace: facts.namespace, step: Some((run, step)), agent: Some(facts.agent) },
+            origin: Origin { namespace: facts.namespace, step: Some((run, step)), agent: Some(agent) },
             timeout: asked.timeout,
         };
         match plugins.invoke(call).await {
             Ok(invocation) => Ok(Box::new(Recorded { record, invocation: Some(invocation) })),
             Err(error) => Err(record.not_done(error).await),
         }
+    }
+
+    /// The agent that calls. What a plan calls is called by the agent that made it: otherwise a plan could do what its author may not.
+    async fn caller(&self, facts: &TaskFacts) -> Result<Arc<str>, Error> {
+        let Some((run, step)) = facts.planned_by.as_ref().filter(|_| &*facts.agent == CALL) else {
+            return Ok(facts.agent.clone());
+        };
+        let loaded = Loader::of(self).load(*run).await.map_err(|e| store_error(&e))?;
+        let planner = loaded.and_then(|loaded| {
+            let step = loaded.run.definition().steps.iter().find(|of| of.id == step.id)?;
+            step.action.target().cloned()
+        });
+        planner.ok_or_else(|| Error::internal(format!("run {run} has no agent that made a plan in step `{step}`")))
     }
 
     /// What is on record of a request. Equal requests get their outcomes in the order in which they were called.

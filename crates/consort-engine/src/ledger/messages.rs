@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use consort_core::Error;
 use consort_core::event::{Published, RunStarted};
-use consort_core::ids::RunId;
+use consort_core::ids::{RunId, StepKey};
 use consort_core::model::Budget;
 use consort_core::ports::{Mark, ProjectRow, SignalRow, StoreError, StoredRequest};
 use consort_core::run::{Command, Transition};
@@ -100,6 +100,8 @@ pub(crate) struct TaskFacts {
     pub agent: Arc<str>,
     /// The run that waits for its run.
     pub parent: Option<RunId>,
+    /// If its run is a plan: the run and the step whose agent made it.
+    pub planned_by: Option<(RunId, StepKey)>,
     /// What its run may spend, and what is on record.
     pub budget: Budget,
     pub spent: Budget,

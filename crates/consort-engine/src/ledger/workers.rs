@@ -64,6 +64,11 @@ impl Ledger {
                     namespace: hot.run.namespace().clone(),
                     agent: task.agent,
                     parent: hot.run.parent().map(|parent| parent.run),
+                    planned_by: hot
+                        .run
+                        .parent()
+                        .filter(|_| hot.run.plan().is_some())
+                        .map(|of| (of.run, of.step.clone())),
                     budget: hot.run.definition().budget,
                     spent: hot.run.calls().map(|calls| calls.spent).unwrap_or_default(),
                     replay_of: hot.run.replay_of(),

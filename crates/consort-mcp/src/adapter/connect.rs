@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use consort_core::Error;
-use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use rmcp::RoleClient;
 use rmcp::model::{PaginatedRequestParams, ProtocolVersion, Tool};
@@ -74,7 +73,8 @@ fn over_http(config: &Config) -> Result<StreamableHttpClientTransport<HttpClient
         else {
             continue; // checked when the configuration was read
         };
-        value.set_sensitive(name == AUTHORIZATION);
+        // Any of them may be a secret.
+        value.set_sensitive(true);
         settings.custom_headers.insert(name, value);
     }
     Ok(StreamableHttpClientTransport::with_client(HttpClient::new()?, settings))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use consort_core::plugin::{MAX_NAME, is_name};
-use consort_core::{Error, Violation};
+use consort_core::{Error, Violation, glob};
 use consort_proto::plugin as wire;
 use prost::Message as _;
 use rmcp::model::{Tool, ToolAnnotations};
@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use crate::adapter::config::{Config, EffectWord, VARIABLE};
 use crate::adapter::{convert, schema, words};
-use crate::glob;
 
 /// Operations that a plugin may have.
 pub(crate) const MOST: usize = 1_000;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use consort_core::glob;
 use consort_core::plugin::{Effect, Operation, OperationName, PluginState, PluginView};
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use serde_json::Value;
 
-use crate::glob;
 use crate::server::tools::Own;
 
 /// Tools that are shown at most.

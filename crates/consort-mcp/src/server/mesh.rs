@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use consort_core::plugin::Plugins;
 use consort_core::ports::BlobStore;
-use consort_core::{Error, Kind};
+use consort_core::{Error, Kind, glob};
 use rmcp::ServerHandler;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ClientResult, ElicitRequest, ElicitResult,
@@ -17,7 +17,6 @@ use rmcp::service::{PeerRequestOptions, RequestContext, RoleServer};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::glob;
 use crate::server::exposed::{self, Target};
 use crate::server::tools::{Arguments, Own};
 use crate::server::workflows::{Answer, DecisionView, RunView, Workflows};
@@ -91,7 +90,7 @@ impl Mesh {
                         .resume(&*workflows, &handle, request.input_responses.unwrap_or_default(), context)
                         .await;
                 }
-                match workflows.start(&workflow, inputs, &Uuid::new_v4().to_string()).await {
+                match workflows.start(&workflow, inputs).await {
                     Err(error) => Err(error),
                     Ok(run) if wait == 0.0 || run.is_over => Ok(run.json()),
                     Ok(run) => {
@@ -114,9 +113,10 @@ impl Mesh {
                 open.map(|open| json!({"decisions": open.iter().map(DecisionView::json).collect::<Vec<_>>()}))
             }
             Own::Answer => {
-                let (decision, option, by) = (given.text("decision"), given.text("option"), given.text("by"));
+                let (decision, option, person) = (given.text("decision"), given.text("option"), given.text("by"));
                 let form = given.object("form");
                 given.end().map_err(|error| operation::bad(&error))?;
+                let by = format!("{} via {}", operation::short(&person), by(context));
                 let answered = json!({"answered": decision});
                 workflows.answer(Answer { decision, option, form, by }).await.map(|()| answered)
             }
@@ -235,10 +235,11 @@ fn seen(run: &RunView) -> CallToolResponse {
     CallToolResponse::from(operation::of_value(run.json()))
 }
 
-/// Who answers by elicitation: the person before this client.
+/// Who answers by elicitation: the person before this client. What the mesh itself signs with has no such beginning.
 fn by(context: &RequestContext<RoleServer>) -> String {
     let name = context.client_info().map(|client| client.name).unwrap_or_default();
-    format!("mcp:{}", operation::short(&name))
+    let name: String = operation::short(&name).chars().filter(|c| !c.is_control()).take(80).collect();
+    format!("mcp:{}", if name.is_empty() { "client" } else { &name })
 }
 
 fn unknown(name: &str, known: &[&str]) -> ErrorData {

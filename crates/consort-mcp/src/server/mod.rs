@@ -2,12 +2,14 @@
 //!
 //! - [`McpServer`]: the handler. 2026-07-28 is spoken without sessions, older versions with them.
 //! - `exposed`: which tools there are, and who may see them. `operation`: a call of a plugin. `workflows`: runs and decisions.
+//! - `options`: what an operator sets, and the check of it.
 //! - `ask`: a decision as an elicitation: in the middle of a call for clients with a session, as an `input_required` result for newer ones.
 
 mod ask;
 mod exposed;
 mod mesh;
 mod operation;
+mod options;
 mod tools;
 mod workflows;
 
@@ -27,8 +29,8 @@ use hyper::body::Incoming;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
+pub use options::Options;
 pub use workflows::{Answer, DecisionView, RunView, Workflows};
 
 use mesh::Mesh;
@@ -38,51 +40,6 @@ pub type HttpBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync
 
 /// What the front desk calls.
 pub type Handler = Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<HttpBody>> + Send + Sync>;
-
-/// How the server is set.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// What is exposed, `*` is anything: `git.log` or `git.*` for operations, `read:*` for those of them that only read, and the names of
-    /// the mesh's own tools, `workflow_start`, `workflow_status`, `decisions_list` and `decision_answer`. By default `read:*` and
-    /// `workflow_status`; an empty list exposes nothing.
-    pub allow: Vec<String>,
-    /// Which workflows may be started once `workflow_start` is allowed, `*` is anything.
-    pub workflows: Vec<String>,
-    /// Bytes of one request's body.
-    pub body: usize,
-    /// How long a body may take.
-    pub body_time: Duration,
-    /// Sessions of older clients at once; a further one is refused.
-    pub sessions: usize,
-    /// How long a session may be silent.
-    pub session_idle: Duration,
-    /// The longest that a client may wait for a run.
-    pub wait: Duration,
-    /// Names under which this machine may be called: a page that has its own name lead here is refused. Loopback's names by default; empty
-    /// takes any.
-    pub hosts: Vec<String>,
-    /// The tenant on whose behalf calls are made.
-    pub namespace: Arc<str>,
-    /// Ends all sessions and streams when it is cancelled.
-    pub end: CancellationToken,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            allow: vec!["read:*".to_owned(), "workflow_status".to_owned()],
-            workflows: vec!["*".to_owned()],
-            body: 4 * 1024 * 1024,
-            body_time: Duration::from_secs(30),
-            sessions: 1_000,
-            session_idle: Duration::from_secs(30 * 60),
-            wait: Duration::from_secs(3_600),
-            hosts: vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()],
-            namespace: "default".into(),
-            end: CancellationToken::new(),
-        }
-    }
-}
 
 /// The mesh as an MCP server. Cloning is cheap.
 #[derive(Clone)]

@@ -71,7 +71,7 @@ impl Own {
                     "decision": text("Id of the decision"),
                     "option": text("The chosen option"),
                     "form": {"type": "object", "description": "The form that goes with it, if there is one"},
-                    "by": text("Who answers; it goes on record"),
+                    "by": text("Who answers; it goes on record, with the name of this client"),
                 }),
                 json!(["decision", "option", "by"]),
                 answered,

@@ -17,7 +17,7 @@ pub struct RunView {
     pub state: String,
     /// Whether the state is its last.
     pub is_over: bool,
-    /// What it yielded, if it succeeded.
+    /// What it yielded, if it succeeded; of a value that is too large to be shown, the name of its blob.
     pub output: Option<Value>,
     /// Why it failed, if it did.
     pub error: Option<String>,
@@ -53,15 +53,15 @@ pub struct Answer {
     pub option: String,
     /// The filled form.
     pub form: Option<Value>,
-    /// Who answers.
+    /// Who answers, and through which client: `mcp:NAME`, or `ada via mcp:NAME`.
     pub by: String,
 }
 
 /// Workflows of the mesh. Ids are those of the public interface; an unknown one is NOT_FOUND, a bad input INVALID_ARGUMENT with its field.
 #[async_trait]
 pub trait Workflows: Send + Sync + 'static {
-    /// Starts a run. `request_id` is unique for this start.
-    async fn start(&self, workflow: &str, inputs: Value, request_id: &str) -> Result<RunView, Error>;
+    /// Starts a run.
+    async fn start(&self, workflow: &str, inputs: Value) -> Result<RunView, Error>;
     /// A run as it is now.
     async fn status(&self, run: &str) -> Result<RunView, Error>;
     /// Waits until a run is over, or a decision of it is open that is not among `known`, or the time is up; then the run as it is.

@@ -92,7 +92,7 @@ impl Invocation for FakeCall {
 
 #[async_trait]
 impl Plugins for FakePlugins {
-    async fn describe(&self, name: &OperationName) -> Result<Arc<Operation>, Error> {
+    async fn describe(&self, name: &OperationName, _: Option<&str>) -> Result<Arc<Operation>, Error> {
         Err(Error::not_found("operation", name))
     }
 
@@ -207,7 +207,7 @@ impl FakeWorkflows {
 
 #[async_trait]
 impl Workflows for FakeWorkflows {
-    async fn start(&self, workflow: &str, inputs: Value, _: &str) -> Result<RunView, Error> {
+    async fn start(&self, workflow: &str, inputs: Value) -> Result<RunView, Error> {
         if workflow != "deploy" {
             return Err(Error::not_found("workflow", workflow));
         }

@@ -1,7 +1,7 @@
-//! Patterns with `*`.
+//! Patterns with `*`, as operators write them to name what is allowed.
 
 /// Whether a text is what a pattern describes: `*` is any number of characters, all else is itself.
-pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+pub fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
     let mut parts = parts.peekable();
@@ -21,7 +21,7 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
 }
 
 /// Whether one of the patterns matches.
-pub(crate) fn any(patterns: &[String], text: &str) -> bool {
+pub fn any(patterns: &[String], text: &str) -> bool {
     patterns.iter().any(|pattern| matches(pattern, text))
 }
 

@@ -27,6 +27,7 @@ mod output;
 mod plugins;
 mod process;
 mod serve;
+mod tools;
 mod view;
 
 use cli::{Cli, Command};

@@ -240,12 +240,16 @@ fn show(plugin: &Plugin) -> String {
     let granted = lines(&granted);
     said += "\npermissions\n";
     let wanted = lines(&wanted);
-    if wanted.is_empty() {
+    if wanted.is_empty() && granted.is_empty() {
         said += "  none\n";
     }
-    for line in wanted {
-        let mark = if granted.contains(&line) { "granted" } else { "NOT granted" };
+    for line in &wanted {
+        let mark = if granted.contains(line) { "granted" } else { "NOT granted" };
         said += &format!("  {line}  ({mark})\n");
+    }
+    // Some plugins name nothing in their manifests, because only the operator knows what is meant.
+    for line in granted.iter().filter(|line| !wanted.contains(line)) {
+        said += &format!("  {line}  (granted by the operator)\n");
     }
     if !plugin.operations.is_empty() {
         said += "\noperations\n";

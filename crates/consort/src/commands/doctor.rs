@@ -26,7 +26,7 @@ const SPACE_NEEDED: u64 = 256 << 20;
 /// A server holds a descriptor per connection, and its files.
 const DESCRIPTORS_NEEDED: u64 = 1_024;
 /// What to do where plugins cannot be held in full.
-const SANDBOX_TODO: &str = "plugins you trust start with `sandbox: best_effort`, or `off`";
+const SANDBOX_HINT: &str = "plugins you trust start with `sandbox: best_effort`, or `off`";
 /// How long any one check may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -259,7 +259,7 @@ fn held(mechanisms: &Mechanisms) -> Finding {
         let found = format!("landlock {}, seccomp, namespaces", mechanisms.landlock);
         return finding("sandbox", State::Ok, found, "");
     }
-    finding("sandbox", State::Note, format!("lacks {}", missing.join("; ")), SANDBOX_TODO)
+    finding("sandbox", State::Note, format!("lacks {}", missing.join("; ")), SANDBOX_HINT)
 }
 
 fn language_found(language: &Language, found: std::result::Result<String, String>) -> Finding {

@@ -11,7 +11,7 @@ use consort_sdk::StartOptions;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
-use super::receiver::Receiver;
+use super::receiver::{Receiver, Seen};
 use super::stage::Stage;
 use super::{Demo, SAMPLE, Source, WORKFLOW, plugins, report, repository, verify};
 use crate::board::{Board, Question};
@@ -160,7 +160,7 @@ impl Demo {
             _ => Some(verify::verify(run, &mesh.history(&run.name, 0, EVENTS).await?)),
         };
         let posted = stage.receiver().map(Receiver::seen);
-        let unposted = posted.as_ref().filter(|_| written.is_some()).and_then(|seen| seen.problem());
+        let unposted = posted.as_ref().filter(|_| written.is_some()).and_then(Seen::problem);
         if format == Format::Table {
             let mut shown = format!("\n{}{}", summary.lines(), report::opening(&output));
             match &written {

@@ -11,13 +11,13 @@ VENV := .venv/bin
 BINARY := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/debug/consort
 PYTHON_SOURCES := python plugins tests/bench tests/models
 DEMO_FLAGS := $(if $(REPO),--repo '$(REPO)') $(if $(CSV),--csv '$(CSV)') $(if $(ANSWER),--answer '$(ANSWER)') \
-              $(if $(OUT),--out '$(OUT)') $(if $(CRASH),--crash)
+              $(if $(OUT),--out '$(OUT)') $(if $(CRASH),--crash) --post
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 # Always the whole workspace: building a part of it would choose other features, and build everything a second time.
-demo: setup ## audit a git repository with agents in two languages, and leave a report
+demo: setup ## audit a git repository with agents and plugins in two languages, leave a report, and post its figures
 	cargo build --workspace
 	target/debug/consort demo $(DEMO_FLAGS)
 

@@ -106,6 +106,13 @@ system_packages() {
     if [[ "$mode" == dev ]] && ! command -v valgrind >/dev/null; then missing+=(valgrind); fi
     library="$(if [[ "$mode" == dev ]]; then missing_libpython; fi)"
     missing+=(${library:+"$library"})
+    # What plugins are tried on. Elsewhere than in CI nobody has to have a database or a screen: those tests are skipped, and say so.
+    if [[ "$mode" == dev && -n "${CI:-}" ]]; then
+        command -v Xvfb >/dev/null || missing+=(xvfb)
+        local program
+        for program in tmux xterm openbox xclip; do command -v "$program" >/dev/null || missing+=("$program"); done
+        compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
+    fi
     if [[ -z "$python" ]] && ! command -v python3 >/dev/null; then
         missing+=(python3 python3-venv)
     elif [[ -n "$python" ]] && ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
@@ -114,6 +121,8 @@ system_packages() {
     fi
     if ((${#missing[@]} == 0)); then return; fi
     install_packages "${missing[@]}"
+    # The library is older than the last build, which cargo takes for a sign that nothing is new.
+    if [[ -n "$library" ]]; then touch crates/consort-pyhost/build.rs; fi
     python="$(find_python)"
 }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use consort_testkit::{ASK, CHAIN, Mesh, binary, eventually, next, root};
+use consort_testkit::{ASK, CHAIN, Mesh, binary, eventually, next};
 use serde_json::{Value, json};
 
 /// Runs `consort` against the server of a data folder, which it finds by the file `endpoint`.
@@ -98,26 +98,4 @@ async fn exit_codes_tell_scripts_what_happened() {
     assert_exit(&data, &["pause", &ended], 4, "FAILED");
     mesh.kill();
     assert_exit(&data, &["runs"], 3, mesh.addr());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_demo_survives_its_crashes_and_leaves_a_report() {
-    let python = root().join(".venv/bin/python");
-    assert!(python.is_file(), "{} is missing: `make test` or `deploy/setup.sh dev` makes it", python.display());
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("report");
-    let csv = root().join("plugins/audit/sample.csv");
-    let mut demo = Command::new(binary("consort"));
-    demo.args(["demo", "--crash", "--answer", "publish", "--csv"]).arg(csv).arg("--out").arg(&out).current_dir(root());
-    let output = demo.env_remove("CONSORT_ADDR").env_remove("CONSORT_DATA").output().unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("killed twice") && said.contains("recorded exactly once"), "{said}");
-    let report: Value = serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap();
-    assert!(report.as_object().is_some_and(|report| report.len() > 3), "{report}");
-    let html = std::fs::read_to_string(out.join("report.html")).unwrap();
-    assert!(html.contains("<svg") && html.contains("</html>"), "the page has its charts");
-    for outside in ["src=\"http", "<link ", "@import"] {
-        assert!(!html.contains(outside), "the page is not self-contained: `{outside}`");
-    }
 }

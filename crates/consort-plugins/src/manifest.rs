@@ -172,7 +172,7 @@ impl Manifest {
     }
 
     /// Where the program is: in the folder, beside this program, or on the PATH; Python in the nearest `.venv` of the folder and those above.
-    pub(crate) fn program(&self, folder: &Path) -> Result<PathBuf, Error> {
+    pub fn program(&self, folder: &Path) -> Result<PathBuf, Error> {
         let name = self.command.first().map(String::as_str).unwrap_or_default();
         let mut places: Vec<PathBuf> = Vec::new();
         if name == "python" || name == "python3" {

@@ -43,8 +43,8 @@ fn main() {
 #[cfg(not(python))]
 fn main() -> std::process::ExitCode {
     eprintln!(
-        "consort-pyhost was built without Python: {}. Then build it again with `cargo build --workspace`. Until then write \
-         `command = [\"python\", \"main.py\"]` into the manifest.",
+        "consort-pyhost was built without Python: {}. Then build it again with `touch crates/consort-pyhost/build.rs && cargo build \
+         --workspace`. Until then write `command = [\"python\", \"main.py\"]` into the manifest.",
         env!("PYHOST_LACKS")
     );
     std::process::ExitCode::from(3)

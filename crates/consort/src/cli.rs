@@ -148,7 +148,7 @@ pub(crate) enum Command {
     Import(keep::Import),
     /// Print the JSON Schema of the workflow language, for editors.
     Schema,
-    /// Run the whole thing once on real input: agents in two languages audit a git history.
+    /// Run the whole thing once on real input: agents and plugins in two languages audit a git history.
     Demo(demo::Demo),
     /// Measure this machine.
     Bench(bench::Bench),
@@ -357,7 +357,7 @@ mod tests {
             "consort run audit --project shop",
             "consort runs --project shop",
             "consort decisions --project shop",
-            "consort demo --crash --answer publish --csv f.csv --out o",
+            "consort demo --crash --post --answer publish --csv f.csv --out o",
             "consort bench engine --steps 10 --concurrency 64 --seconds 5 --worker python -o json",
             "consort bench plugins ./p --operation ping --concurrency 1 -o json",
             "consort doctor",

@@ -1,6 +1,8 @@
-//! Where the programs are that a command starts: Python, the Rust workers, the Python workers.
+//! Where the programs are that a command starts: Python, the Rust workers, the Python workers, the plugins.
 
 use std::path::{Path, PathBuf};
+
+use consort_plugins::{MANIFEST, Manifest};
 
 /// The agents of the audit and the programs that serve them.
 pub(crate) const AUDIT_WORKERS: [(&str, Program); 6] = [
@@ -11,6 +13,19 @@ pub(crate) const AUDIT_WORKERS: [(&str, Program); 6] = [
     ("scenario", Program::Binary("consort-scenario")),
     ("reporter", Program::Binary("consort-reporter")),
 ];
+
+/// The plugins of the audit, by id.
+pub(crate) const AUDIT_PLUGINS: [&str; 2] = ["git", "notify"];
+
+/// The folder of a plugin of this project, whose program is there, too. An error says what to do.
+pub(crate) fn plugin(id: &str) -> Result<PathBuf, String> {
+    let manifest = format!("plugins/{id}/{MANIFEST}");
+    let found = upwards(&manifest).and_then(|path| path.parent().map(Path::to_owned));
+    let folder = found
+        .ok_or_else(|| format!("run from a checkout of Consort: {manifest} was found in no folder above this one"))?;
+    let program = Manifest::read(&folder).and_then(|manifest| manifest.program(&folder));
+    program.map(|_| folder).map_err(|error| error.message)
+}
 
 /// A program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -28,6 +28,7 @@ mod output;
 mod plugins;
 mod process;
 mod serve;
+mod tools;
 mod view;
 
 use cli::{Cli, Command};
@@ -77,7 +78,7 @@ async fn execute(cli: Cli) -> Result<()> {
     // These need no server, or bring their own.
     let command = match command {
         Command::Serve(serve) => return run_server(serve, &global).await,
-        Command::Demo(demo) => return demo.run(&global).await,
+        Command::Demo(demo) => return Box::pin(demo.run(&global)).await,
         Command::Bench(bench) => return bench.run(&global).await,
         Command::BenchWorker(worker) => return worker.run(&global).await,
         Command::BenchAsker(asker) => return asker.run(&global).await,

@@ -9,6 +9,7 @@ use consort_core::ports::BlobStore;
 use consort_core::{Data, Error, Json};
 use consort_engine::Engine;
 use consort_plugins::{Config, Events, HostParts, Options, Plugins, Sandboxes};
+use consort_sandbox::{Launcher, Mechanisms};
 use uuid::Uuid;
 
 /// The file in the data folder that is read when none is named.
@@ -69,6 +70,15 @@ pub(crate) fn open(
 /// Sandboxes that this very program makes, when it is run as its own helper.
 pub(crate) fn sandboxes() -> std::io::Result<Sandboxes> {
     Ok(Sandboxes::new(std::env::current_exe()?, &[SANDBOX]))
+}
+
+/// What this machine offers to hold plugins with; nothing, and the reason, if nobody can say.
+pub(crate) fn mechanisms() -> Mechanisms {
+    let found = std::env::current_exe().map_err(|error| error.to_string());
+    match found.and_then(|exe| Launcher::new(exe, &[SANDBOX]).map_err(|error| error.to_string())) {
+        Ok(launcher) => launcher.mechanisms().clone(),
+        Err(reason) => Mechanisms { reason, ..Mechanisms::default() },
+    }
 }
 
 /// The hidden command that serves an MCP server as a plugin.

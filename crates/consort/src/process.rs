@@ -148,6 +148,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `consort serve` on a data folder and waits until it is ready. `listen` with port 0 takes a free one.
     pub(crate) async fn start(data: &Path, listen: &str, log: PathBuf) -> Result<Server> {
+        Server::start_with(data, listen, log, |_| {}).await
+    }
+
+    /// The same, with what `more` adds to its command.
+    pub(crate) async fn start_with(
+        data: &Path,
+        listen: &str,
+        log: PathBuf,
+        more: impl FnOnce(&mut Command),
+    ) -> Result<Server> {
         let endpoint = data.join("endpoint");
         // What a killed server left would be read in place of the new address.
         if endpoint.exists() {
@@ -155,6 +165,7 @@ impl Server {
         }
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("serve").args(["--listen", listen]).arg("--data").arg(data);
+        more(&mut command);
         command.stdout(Stdio::piped()).stderr(open_log(&log)?);
         let begun = Instant::now();
         let mut process = Process::spawn("the server", &mut command, log.clone())?;

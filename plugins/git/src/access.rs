@@ -68,7 +68,11 @@ pub(crate) fn open(call: &Call, path: &str, intent: Intent) -> Result<Repository
         Ok(real) => real,
         // Whether something is there is nobody's business where nothing is granted.
         Err(_) if granted.root_of(&path).is_err() => return Err(granted.denied(&path)),
-        Err(error) => return Err(Fault::not_found(format!("`{}`: {error}", path.display()))),
+        Err(error) => {
+            let why =
+                format!("path: `{}`: {error}; give the path of a git repository on the mesh's machine", path.display());
+            return Err(Fault::not_found(why));
+        }
     };
     let root = granted.root_of(&real)?;
     // Repositories above what is granted are not looked for.
@@ -76,8 +80,11 @@ pub(crate) fn open(call: &Call, path: &str, intent: Intent) -> Result<Repository
     let repository = Repository::open_ext(&real, RepositoryOpenFlags::empty(), ceiling).map_err(|error| {
         let shown = real.display();
         match error.code() {
-            ErrorCode::NotFound => Fault::not_found(format!("`{shown}` is not in a git repository that is granted")),
-            _ => Fault::precondition(format!("`{shown}` cannot be opened: {}", error.message())),
+            ErrorCode::NotFound => {
+                let why = format!("path: `{shown}` is not in a git repository that is granted; give a path that is");
+                Fault::not_found(why)
+            }
+            _ => Fault::precondition(format!("path: `{shown}` cannot be opened: {}", error.message())),
         }
     })?;
     // A `.git` file, `core.worktree` and alternates can point anywhere.

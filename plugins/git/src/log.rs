@@ -1,10 +1,12 @@
 //! `log`: commits, newest first.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use consort_sdk::plugin::schemars::{self, JsonSchema};
 use consort_sdk::plugin::{Call, Fault};
-use git2::{Commit, DiffOptions, Repository, Sort};
+use git2::{Commit, DiffOptions, ErrorCode, Repository, Sort};
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Intent, inside, open};
@@ -16,6 +18,8 @@ const MOST: u32 = 10_000;
 const LOOKED_AT: usize = 200_000;
 /// Files of a commit that are listed.
 const FILES: usize = 300;
+/// Folders of a commit that are listed, at most.
+const FOLDERS: u32 = 100;
 /// Bytes of a message.
 const MESSAGE: usize = 16 * 1024;
 
@@ -42,6 +46,14 @@ pub(crate) struct Input {
     /// Whether to list the files that each commit changed; a merge is compared with its first parent.
     #[serde(default = "yes")]
     files: bool,
+    /// Whether to give whole messages; without them there are subjects.
+    #[serde(default = "yes")]
+    messages: bool,
+    /// Top-level folders to list of each commit, those in which it changed most files first. This reads no contents, so it is quicker than
+    /// `files` and much smaller.
+    #[serde(default)]
+    #[schemars(range(max = 100))]
+    folders: u32,
 }
 
 fn head() -> String {
@@ -75,12 +87,25 @@ struct Entry {
     /// First line of the message.
     subject: String,
     /// The whole message, at most 16 KiB.
-    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
     /// Files that it changed, at most 300.
     #[serde(skip_serializing_if = "Option::is_none")]
     files: Option<Vec<FileChange>>,
     /// There are more files.
     files_truncated: bool,
+    /// Top-level folders with files that it changed, those with most first, then by name; a file that moved counts where it was and where it
+    /// is. Files beside the folders count nowhere. Absent if they were not asked for, or if the clone lacks the commit's list of files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    folders: Option<Vec<Folder>>,
+}
+
+/// A folder with changed files in it, at any depth.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Folder {
+    name: String,
+    /// How many files.
+    files: usize,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -101,6 +126,9 @@ impl From<git2::Signature<'_>> for Who {
 pub(crate) fn log(call: &Call, input: Input) -> Result<Output, Fault> {
     if !(1..=MOST).contains(&input.limit) {
         return Err(Fault::bad_input("limit", format!("is {}; give 1 to {MOST}", input.limit)));
+    }
+    if input.folders > FOLDERS {
+        return Err(Fault::bad_input("folders", format!("is {}; give 0 to {FOLDERS}", input.folders)));
     }
     let repository = open(call, &input.path, Intent::Read)?;
     let since = input.since.as_deref().map(|since| seconds("since", since)).transpose()?;
@@ -136,7 +164,7 @@ pub(crate) fn log(call: &Call, input: Input) -> Result<Output, Fault> {
             break;
         }
         if touched {
-            commits.push(entry(&repository, &commit, input.files).map_err(&broken)?);
+            commits.push(entry(&repository, &commit, &input).map_err(&broken)?);
             if commits.len() % 200 == 0 {
                 let share = commits.len() as f64 / f64::from(input.limit);
                 call.report_progress(
@@ -155,13 +183,14 @@ fn is_by(commit: &Commit, part: &str) -> bool {
     format!("{} <{}>", shown(author.name_bytes()), shown(author.email_bytes())).to_lowercase().contains(part)
 }
 
-fn entry(repository: &Repository, commit: &Commit, files: bool) -> Result<Entry, git2::Error> {
-    let (files, files_truncated) = if files {
+fn entry(repository: &Repository, commit: &Commit, input: &Input) -> Result<Entry, git2::Error> {
+    let (files, files_truncated) = if input.files {
         let (files, more) = changed(&difference(repository, commit, None)?, FILES)?;
         (Some(files), more)
     } else {
         (None, false)
     };
+    let folders = if input.folders == 0 { None } else { folders(repository, commit, input.folders as usize)? };
     let message = text(commit.message_bytes(), MESSAGE);
     Ok(Entry {
         id: commit.id().to_string(),
@@ -169,28 +198,63 @@ fn entry(repository: &Repository, commit: &Commit, files: bool) -> Result<Entry,
         author: commit.author().into(),
         committer: commit.committer().into(),
         subject: message.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned(),
-        message,
+        message: input.messages.then_some(message),
         files,
         files_truncated,
+        folders,
     })
 }
 
-/// What a commit changed against its first parent, or against nothing where that is missing, as at the end of a shallow clone.
+/// The top-level folders in which a commit changed most files. Only trees are compared.
+fn folders(repository: &Repository, commit: &Commit, most: usize) -> Result<Option<Vec<Folder>>, git2::Error> {
+    let mut options = DiffOptions::new();
+    options.skip_binary_check(true).ignore_submodules(true);
+    let diff = match compared(repository, commit, &mut options) {
+        Ok(diff) => diff,
+        // A clone may have been made without trees.
+        Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut counted: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+    for delta in diff.deltas() {
+        let path = delta.new_file().path_bytes().or_else(|| delta.old_file().path_bytes());
+        let top = path.and_then(|path| path.iter().position(|byte| *byte == b'/').map(|end| &path[..end]));
+        if let Some(top) = top {
+            *counted.entry(top.to_vec()).or_default() += 1;
+        }
+    }
+    let mut all: Vec<_> = counted.into_iter().collect();
+    all.sort_by_key(|(_, files)| Reverse(*files));
+    all.truncate(most);
+    let named = |(name, files): (Vec<u8>, usize)| Folder { name: String::from_utf8_lossy(&name).into_owned(), files };
+    Ok(Some(all.into_iter().map(named).collect()))
+}
+
+/// What a commit changed, with renamed files found, or with a `file` only whether it did.
 fn difference<'r>(
     repository: &'r Repository,
     commit: &Commit,
     file: Option<&PathBuf>,
 ) -> Result<git2::Diff<'r>, git2::Error> {
-    let parent = commit.parent(0).ok().and_then(|parent| parent.tree().ok());
     let mut options = DiffOptions::new();
     options.max_size(LARGE).context_lines(0).ignore_submodules(true);
     if let Some(file) = file {
         options.disable_pathspec_match(true).pathspec(file);
     }
-    let mut diff = repository.diff_tree_to_tree(parent.as_ref(), Some(&commit.tree()?), Some(&mut options))?;
+    let mut diff = compared(repository, commit, &mut options)?;
     if file.is_none() {
         let mut renames = git2::DiffFindOptions::new();
         diff.find_similar(Some(renames.renames(true).rename_limit(200)))?;
     }
     Ok(diff)
+}
+
+/// A commit against its first parent, or against nothing where that is missing, as at the end of a shallow clone.
+fn compared<'r>(
+    repository: &'r Repository,
+    commit: &Commit,
+    options: &mut DiffOptions,
+) -> Result<git2::Diff<'r>, git2::Error> {
+    let parent = commit.parent(0).ok().and_then(|parent| parent.tree().ok());
+    repository.diff_tree_to_tree(parent.as_ref(), Some(&commit.tree()?), Some(options))
 }

@@ -28,7 +28,7 @@ pub(crate) fn commit_of<'r>(repository: &'r Repository, field: &str, revision: &
     let found = repository.revparse_single(revision).and_then(|object| object.peel_to_commit());
     found.map_err(|error| match error.code() {
         ErrorCode::NotFound | ErrorCode::UnbornBranch if revision == "HEAD" => {
-            Fault::precondition("the repository has no commits yet").reason("NO_COMMITS")
+            Fault::precondition("the repository has no commits yet; commit something first").reason("NO_COMMITS")
         }
         ErrorCode::NotFound | ErrorCode::UnbornBranch => {
             Fault::not_found(format!("{field}: there is no revision `{revision}`; `branches` lists branches"))

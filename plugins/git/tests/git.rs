@@ -131,10 +131,33 @@ async fn log_lists_commits_with_their_files() {
 }
 
 #[tokio::test]
+async fn a_log_can_be_small() {
+    let place = Place::with_history();
+    for file in ["d/c", "e/f", "e/g/h", "top"] {
+        place.write(file, format!("{file}\n"));
+    }
+    place.call("commit", json!({"add": ["."], "message": "Many\n\nWhy."})).await.unwrap();
+    place.write("f/c", "d/c\n");
+    fs::remove_file(place.path().join("d/c")).unwrap();
+    place.call("commit", json!({"add": ["."], "message": "Move"})).await.unwrap();
+    let log = place.ok("log", json!({"files": false, "messages": false, "folders": 2})).await;
+    let of = |number: usize| log["commits"][number]["folders"].clone();
+    // What moved counts in both; equal counts are in order of names; files at the top count nowhere.
+    assert_eq!(of(0), json!([{"name": "d", "files": 1}, {"name": "f", "files": 1}]));
+    assert_eq!(of(1), json!([{"name": "e", "files": 2}, {"name": "d", "files": 1}]));
+    assert_eq!((of(2), of(3), of(4)), (json!([]), json!([{"name": "d", "files": 1}]), json!([])));
+    let newest = log["commits"][1].as_object().unwrap();
+    assert_eq!(newest["subject"], "Many");
+    assert!(!newest.contains_key("message") && !newest.contains_key("files"), "{newest:?}");
+    assert_eq!(place.ok("log", json!({"limit": 1})).await["commits"][0].get("folders"), None);
+}
+
+#[tokio::test]
 async fn bad_inputs_are_told() {
     let place = Place::with_history();
     for (operation, input, code, part) in [
         ("log", json!({"limit": 0}), Code::InvalidArgument, "limit"),
+        ("log", json!({"folders": 101}), Code::InvalidArgument, "folders: is 101; give 0 to 100"),
         ("log", json!({"since": "soon"}), Code::InvalidArgument, "since"),
         ("log", json!({"revision": "nope"}), Code::NotFound, "no revision `nope`"),
         ("log", json!({"revision": "a..b"}), Code::InvalidArgument, "revision"),
@@ -152,6 +175,14 @@ async fn bad_inputs_are_told() {
         let fault = place.fails(operation, input.clone()).await;
         assert!(fault.code == code && fault.message.contains(part), "{operation} {input}: {fault}");
     }
+    let bench = place.bench();
+    let fault = bench.invoke("log", json!({"path": place.granted().join("nope")})).await.unwrap_err();
+    assert!(
+        fault.code == Code::NotFound && fault.message.contains("path: ") && fault.message.contains("/nope`"),
+        "{fault}"
+    );
+    let fault = bench.invoke("log", json!({"path": place.granted()})).await.unwrap_err();
+    assert!(fault.code == Code::NotFound && fault.message.contains("is not in a git repository"), "{fault}");
     let empty = Place::new();
     assert_eq!(empty.fails("log", json!({})).await.reason.as_deref(), Some("NO_COMMITS"));
 }

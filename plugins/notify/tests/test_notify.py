@@ -324,7 +324,8 @@ def test_the_process_posts_and_logs_no_secret() -> None:
 async def _in_a_process() -> None:
     with WebReceiver((200, {}, "ok"), (404, {}, json.dumps(SECRETS))) as receiver:
         config = {"slack": {"default": {"base_url": receiver.url}}}
-        async with PluginProcess(FOLDER, config=config, secrets=SECRETS) as process:
+        granted = {"secrets": ["notify-slack"]}
+        async with PluginProcess(FOLDER, config=config, secrets=SECRETS, granted=granted) as process:
             outcome = await process.invoke("slack", {"text": "hi"})
             assert outcome.output == {"status": 200, "answer": "ok"}
             with pytest.raises(RpcError) as caught:

@@ -12,6 +12,11 @@ import psycopg
 import trustme
 
 
+# Debian keeps a server's programs off the PATH.
+_PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *map(str, _PLACES)])
+
+
 def is_installed() -> bool:
     """Whether a server can be made."""
     return shutil.which("initdb") is not None and shutil.which("pg_ctl") is not None

@@ -353,6 +353,7 @@ fn outcome_of<T>(answer: Option<&Result<T, Error>>, run: impl Fn(&T) -> Option<R
             Kind::AlreadyExists => Outcome::Failed(Code::AlreadyExists),
             Kind::FailedPrecondition => Outcome::Failed(Code::FailedPrecondition),
             Kind::OutOfRange => Outcome::Failed(Code::OutOfRange),
+            Kind::PermissionDenied => Outcome::Failed(Code::PermissionDenied),
             Kind::ResourceExhausted | Kind::DeadlineExceeded | Kind::Unavailable | Kind::Aborted | Kind::Internal => {
                 Outcome::Unknown
             }

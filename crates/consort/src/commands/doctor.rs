@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
+use consort_sandbox::{Mechanisms, Net, Sandbox};
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -15,13 +16,17 @@ use crate::cli::Global;
 use crate::commands::check;
 use crate::context::Mesh;
 use crate::failure::{Failure, Result};
-use crate::install::{self, AUDIT_WORKERS, Program};
+use crate::install::{self, AUDIT_PLUGINS, AUDIT_WORKERS, Program};
 use crate::output::{self, Format, Table, text};
+use crate::plugins::mechanisms;
+use crate::tools::{LANGUAGES, Language, is_at_least, output_of};
 
 /// Less free space than this stops a server soon.
 const SPACE_NEEDED: u64 = 256 << 20;
 /// A server holds a descriptor per connection, and its files.
 const DESCRIPTORS_NEEDED: u64 = 1_024;
+/// What to do where plugins cannot be held in full.
+const SANDBOX_HINT: &str = "plugins you trust start with `sandbox: best_effort`, or `off`";
 /// How long any one check may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -88,6 +93,11 @@ impl Doctor {
         ];
         findings.extend(python().await);
         findings.push(workers());
+        findings.push(plugins());
+        findings.push(held(&mechanisms()));
+        for language in &LANGUAGES {
+            findings.push(language_found(language, language.find().await));
+        }
         findings.push(git().await);
         show(global.output, &findings)?;
         let missing = findings.iter().filter(|finding| finding.state == State::Missing).count();
@@ -201,7 +211,7 @@ async fn python() -> Vec<Finding> {
             return vec![finding("python", State::Missing, format!("{shown}: {why}"), todo)];
         }
     };
-    if !is_recent(&version) {
+    if !is_at_least(&version, (3, 11)) {
         let todo = "Python workers need 3.11 or later; name it with CONSORT_PYTHON";
         return vec![finding("python", State::Missing, format!("{version} at {shown}"), todo)];
     }
@@ -214,11 +224,6 @@ async fn python() -> Vec<Finding> {
         }
     };
     vec![finding("python", State::Ok, format!("{version} at {shown}"), ""), package]
-}
-
-fn is_recent(version: &str) -> bool {
-    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (3, 11)
 }
 
 fn workers() -> Finding {
@@ -235,6 +240,38 @@ fn workers() -> Finding {
     finding("demo workers", State::Missing, format!("{found}; not {}", names.join(", ")), todo)
 }
 
+fn plugins() -> Finding {
+    let what = "demo plugins";
+    let missing: Vec<String> =
+        AUDIT_PLUGINS.iter().filter_map(|id| install::plugin(id).err().map(|todo| format!("{id}: {todo}"))).collect();
+    let found = format!("{} of {}", AUDIT_PLUGINS.len() - missing.len(), AUDIT_PLUGINS.len());
+    let state = if missing.is_empty() { State::Ok } else { State::Missing };
+    finding(what, state, found, missing.join("; "))
+}
+
+/// What plugins are held by on this machine.
+fn held(mechanisms: &Mechanisms) -> Finding {
+    // A plugin with a network needs the most.
+    let wants = Sandbox { net: Net::Ports { connect: vec![443], bind: Vec::new(), udp: false }, ..Sandbox::new("/") };
+    let missing: Vec<String> =
+        mechanisms.missing(&wants).into_iter().map(|each| format!("{} ({})", each.mechanism, each.why)).collect();
+    if missing.is_empty() {
+        let found = format!("landlock {}, seccomp, namespaces", mechanisms.landlock);
+        return finding("sandbox", State::Ok, found, "");
+    }
+    finding("sandbox", State::Note, format!("lacks {}", missing.join("; ")), SANDBOX_HINT)
+}
+
+fn language_found(language: &Language, found: std::result::Result<String, String>) -> Finding {
+    match found {
+        Ok(version) => finding(language.program, State::Ok, version, ""),
+        Err(why) => {
+            let todo = format!("plugins and workers in {} need {} or newer", language.name, language.wanted);
+            finding(language.program, State::Note, why, todo)
+        }
+    }
+}
+
 async fn git() -> Finding {
     match output_of(Command::new("git").arg("--version")).await {
         Ok(version) => finding("git", State::Ok, version, ""),
@@ -242,30 +279,19 @@ async fn git() -> Finding {
     }
 }
 
-/// The first line of what a command prints, or why there is none.
-async fn output_of(command: &mut Command) -> std::result::Result<String, String> {
-    let ran = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await;
-    let ran =
-        ran.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))?.map_err(|error| error.to_string())?;
-    let line = |bytes: &[u8], last: bool| {
-        let text = String::from_utf8_lossy(bytes).into_owned();
-        let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-        let line = if last { lines.next_back() } else { lines.next() };
-        line.unwrap_or_default().trim().to_owned()
-    };
-    if ran.status.success() { Ok(line(&ran.stdout, false)) } else { Err(line(&ran.stderr, true)) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_compared_as_numbers() {
-        for (version, recent) in [("3.11.2", true), ("3.9.18", false), ("4.0.0", true), ("2.7.18", false), ("", false)]
-        {
-            assert_eq!(is_recent(version), recent, "{version}");
-        }
+    fn what_only_some_need_is_a_note() {
+        let [node, _] = &LANGUAGES;
+        let missing = language_found(node, Err("not found".to_owned()));
+        assert_eq!((missing.what, missing.state, missing.found.as_str()), ("node", State::Note, "not found"));
+        assert_eq!(missing.todo, "plugins and workers in TypeScript need Node 20 or newer");
+        assert_eq!(language_found(node, Ok("22.1.0".to_owned())).state, State::Ok);
+        let none = held(&Mechanisms { reason: "this is not Linux".to_owned(), ..Mechanisms::default() });
+        assert!(none.state == State::Note && none.found.contains("this is not Linux"), "{none:?}");
     }
 
     #[test]
@@ -275,12 +301,5 @@ mod tests {
         let found = data_folder(&folder.path().join("a/b"));
         assert_eq!(found.state, State::Ok);
         assert!(found.found.contains("will be made"));
-    }
-
-    #[tokio::test]
-    async fn a_command_that_fails_says_why() {
-        assert_eq!(output_of(Command::new("sh").args(["-c", "echo 1; echo 2"])).await, Ok("1".to_owned()));
-        let error = output_of(Command::new("sh").args(["-c", "echo a >&2; echo b >&2; exit 1"])).await;
-        assert_eq!(error, Err("b".to_owned()));
     }
 }

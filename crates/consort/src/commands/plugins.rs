@@ -247,8 +247,9 @@ fn show(plugin: &Plugin) -> String {
         let mark = if granted.contains(line) { "granted" } else { "NOT granted" };
         said += &format!("  {line}  ({mark})\n");
     }
+    // Some plugins name nothing in their manifests, because only the operator knows what is meant.
     for line in granted.iter().filter(|line| !wanted.contains(line)) {
-        said += &format!("  {line}  (granted, beside what it wants)\n");
+        said += &format!("  {line}  (granted by the operator)\n");
     }
     if !plugin.operations.is_empty() {
         said += "\noperations\n";

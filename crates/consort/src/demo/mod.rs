@@ -10,7 +10,11 @@ use crate::failure::{Failure, Result};
 use crate::install;
 
 mod play;
+mod plugins;
+mod receiver;
 mod report;
+mod repository;
+mod signature;
 mod stage;
 mod verify;
 
@@ -24,14 +28,15 @@ const SAMPLE: &str = include_str!("../../../../plugins/audit/sample.csv");
 /// Run the whole thing once on real input.
 ///
 /// Starts a server and six workers in Rust and Python as processes of their own, applies the `audit` workflow, and runs it: where
-/// does a team's time go, what does it cost, what would fixing it save? Then asks for a decision and writes report.html and
-/// report.json. Nothing stays running.
+/// does a team's time go, what does it cost, what would fixing it save? The repository is read by the plugin `git`, which may read
+/// nothing else. Then asks for a decision and writes report.html and report.json. Nothing stays running.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   consort demo                        this directory's git history, or a bundled sample
   consort demo --repo ~/src/project --out /tmp/report
   consort demo --csv hours.csv --answer publish
+  consort demo --post                 the report's figures go to a receiver on this machine, by the plugin notify
   consort demo --crash                kill the server twice in the middle and see the run complete")]
 pub(crate) struct Demo {
     /// A git repository to audit. Otherwise the one around the current directory, else a bundled time log.
@@ -49,6 +54,10 @@ pub(crate) struct Demo {
     /// Kill the server with SIGKILL while a step is in progress and again while the question is open; then check the history.
     #[arg(long)]
     pub crash: bool,
+    /// Post the figures of a published report, signed, by the plugin `notify` to a receiver that the demo starts on this machine. With
+    /// --crash the server is killed once more, while the receiver has them and has not answered.
+    #[arg(long)]
+    pub post: bool,
     /// How long the whole demo may take, for example 90s or 10m.
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = parse_duration)]
     pub timeout: Duration,
@@ -139,6 +148,7 @@ mod tests {
             out: "out".into(),
             answer: None,
             crash: false,
+            post: false,
             timeout: Duration::from_secs(1),
         }
     }

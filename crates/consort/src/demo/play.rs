@@ -11,13 +11,15 @@ use consort_sdk::StartOptions;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
+use super::receiver::{Receiver, Seen};
 use super::stage::Stage;
-use super::{Demo, SAMPLE, Source, WORKFLOW, report, verify};
+use super::{Demo, SAMPLE, Source, WORKFLOW, plugins, report, repository, verify};
 use crate::board::{Board, Question};
 use crate::context::Mesh;
 use crate::failure::{Failure, Result};
 use crate::follow;
 use crate::output::{self, Format, text};
+use crate::tools::LANGUAGES;
 use crate::view::View;
 
 /// A history of the demo has some forty events; this is what is read of one at most.
@@ -30,6 +32,8 @@ enum Crashes {
     InProgress,
     /// As soon as the question is open.
     Asked,
+    /// As soon as the receiver has the figures, before it answers.
+    Posted,
     /// No more.
     Over,
 }
@@ -37,10 +41,18 @@ enum Crashes {
 impl Demo {
     pub(super) async fn play(&self, stage: &mut Stage, source: &Source, format: Format) -> Result<()> {
         let mut view = View::for_people();
-        let inputs = inputs(stage, source)?;
+        let inputs = self.inputs(stage, source)?;
         view.say(&format!("input      {}", describe(source)));
-        let mesh = stage.start().await?;
+        if self.post {
+            stage.receive(self.crash).await?;
+        }
+        let folders = match source {
+            Source::Repo(path) => Some(repository::places(path)),
+            Source::Csv(_) | Source::Sample => None,
+        };
+        let mesh = stage.start(folders).await?;
         view.say(&format!("mesh       a server and six workers, Rust and Python; data in {}", stage.data().display()));
+        introduce(stage, &mesh, &view).await?;
         let workflow = mesh.check(mesh.patient.apply(WORKFLOW).await)?;
         let run = mesh.check(mesh.patient.start(&workflow.name, &inputs, StartOptions::default()).await)?;
         view.say(&format!("run        {}", text::id(&run.name)));
@@ -61,6 +73,14 @@ impl Demo {
         let mut clock = tokio::time::interval(Duration::from_millis(250));
         loop {
             let event = tokio::select! {
+                () = accepted(stage), if crashes == Crashes::Posted => {
+                    crash(stage, view, "while the receiver has the figures and has not answered").await?;
+                    if let Some(receiver) = stage.receiver() {
+                        receiver.let_answers_go();
+                    }
+                    crashes = Crashes::Over;
+                    continue;
+                }
                 next = news.next() => match next {
                     None => break,
                     Some(next) => match mesh.check(next)?.kind {
@@ -90,7 +110,7 @@ impl Demo {
             {
                 if crashes == Crashes::Asked {
                     crash(stage, view, "while the question is open").await?;
-                    crashes = Crashes::Over;
+                    crashes = if self.post { Crashes::Posted } else { Crashes::Over };
                 }
                 let (option, by) = self.answer(question, view).await?;
                 mesh.check(mesh.patient.decide(&question.name, &option, &by).await)?;
@@ -139,6 +159,8 @@ impl Demo {
             0 => None,
             _ => Some(verify::verify(run, &mesh.history(&run.name, 0, EVENTS).await?)),
         };
+        let posted = stage.receiver().map(Receiver::seen);
+        let unposted = posted.as_ref().filter(|_| written.is_some()).and_then(Seen::problem);
         if format == Format::Table {
             let mut shown = format!("\n{}{}", summary.lines(), report::opening(&output));
             match &written {
@@ -147,6 +169,9 @@ impl Demo {
                         writeln!(shown, "report     {}\nfigures    {}", written.html.display(), written.json.display());
                 }
                 None => shown += "report     none: the answer was not to publish\n",
+            }
+            if let Some(posted) = posted.filter(|seen| seen.accepted() > 0) {
+                let _ = writeln!(shown, "posted     {}", posted.sentence());
             }
             if let Some(verdict) = &verdict {
                 let _ = writeln!(shown, "history    {}", verdict.sentence(stage.crashes));
@@ -158,6 +183,7 @@ impl Demo {
             result["summary"] = output["summary"].clone();
             result["report_html"] = json!(written.as_ref().map(|written| &written.html));
             result["report_json"] = json!(written.as_ref().map(|written| &written.json));
+            result["posted"] = posted.map_or(Value::Null, |posted| posted.to_json());
             result["history"] = verdict.as_ref().map_or(Value::Null, |verdict| verdict.to_json(stage.crashes));
             format.print_value(&result)?;
         }
@@ -168,21 +194,53 @@ impl Demo {
             _ if self.crash && stage.crashes < 2 => {
                 Err(Failure::failed(format!("the server was killed {} times instead of twice", stage.crashes)))
             }
-            _ => Ok(()),
+            _ => match unposted {
+                Some(problem) => Err(Failure::failed(problem).details(report::failed(run, "post"))),
+                None => Ok(()),
+            },
         }
+    }
+
+    fn inputs(&self, stage: &Stage, source: &Source) -> Result<Value> {
+        let mut inputs = match source {
+            Source::Repo(path) => json!({ "repo": path }),
+            Source::Csv(path) => json!({ "csv": path }),
+            Source::Sample => {
+                let path = stage.data().join("sample.csv");
+                std::fs::write(&path, SAMPLE)?;
+                json!({ "csv": path })
+            }
+        };
+        if self.post {
+            inputs["post"] = json!(plugins::TARGET);
+        }
+        Ok(inputs)
     }
 }
 
-fn inputs(stage: &Stage, source: &Source) -> Result<Value> {
-    Ok(match source {
-        Source::Repo(path) => json!({ "repo": path }),
-        Source::Csv(path) => json!({ "csv": path }),
-        Source::Sample => {
-            let path = stage.data().join("sample.csv");
-            std::fs::write(&path, SAMPLE)?;
-            json!({ "csv": path })
+/// Says which plugins run, what they may, what holds them, and which languages plugins could not be written in here.
+async fn introduce(stage: &mut Stage, mesh: &Mesh, view: &View) -> Result<()> {
+    for (index, plugin) in stage.plugins(mesh).await?.iter().enumerate() {
+        view.say(&format!("{:<10} {}", if index == 0 { "plugins" } else { "" }, plugins::line(plugin)));
+    }
+    if let Some(lacks) = stage.not_held() {
+        view.say(&format!("sandbox    not all of it is here, so plugins are held by less: {lacks}"));
+    }
+    for language in &LANGUAGES {
+        if let Err(why) = language.find().await {
+            let (program, name, wanted) = (language.program, language.name, language.wanted);
+            view.say(&format!("{program:<10} {why}: plugins and workers in {name} would need {wanted} or newer"));
         }
-    })
+    }
+    Ok(())
+}
+
+/// Ends when the receiver has something; never without one.
+async fn accepted(stage: &Stage) {
+    match stage.receiver() {
+        Some(receiver) => receiver.accepted().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn crash(stage: &mut Stage, view: &View, when: &str) -> Result<()> {

@@ -51,6 +51,13 @@ pub(super) fn opening(output: &Value) -> String {
     format!("summary    {}\n           ({})\n", text::one_line(said, 1_000), text::one_line(&by, 300))
 }
 
+/// Why a step failed, in a line; nothing if it did not.
+pub(super) fn failed(run: &Run, step: &str) -> Vec<String> {
+    let found = run.steps.iter().find(|status| status.step == step);
+    let error = found.and_then(|status| status.error.as_ref());
+    error.map(|error| format!("step {step}: {}", text::one_line(&error.message, 1_000))).into_iter().collect()
+}
+
 /// The figures a person wants first, from the outputs of the run's steps.
 #[derive(Debug)]
 pub(super) struct Summary {

@@ -1,11 +1,15 @@
-//! The processes of the demo: a server and six workers, and the folder with their data and logs.
+//! The processes of the demo: a server with its plugins and six workers, a receiver of webhooks, and the folder with their data and logs.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use consort_proto::agent::{AgentStatus, ListAgentsRequest};
+use consort_proto::plugin::{ListPluginsRequest, Plugin, PluginState};
 use tokio::process::Command;
 
+use super::plugins::{Cast, Needs, SECRET};
+use super::receiver::Receiver;
+use super::signature::Key;
 use crate::cli::Address;
 use crate::context::Mesh;
 use crate::failure::{Failure, Result};
@@ -13,7 +17,7 @@ use crate::install::{self, AUDIT_WORKERS, Program};
 use crate::output::text;
 use crate::process::{Process, Scratch, Server, stop_all};
 
-/// How long the workers may take to connect.
+/// How long the workers may take to connect, and plugins to come up.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What runs while the demo does.
@@ -23,6 +27,8 @@ pub(super) struct Stage {
     namespace: String,
     server: Option<Server>,
     workers: Vec<Process>,
+    cast: Cast,
+    receiver: Option<(Receiver, Key)>,
     /// How often the server was killed.
     pub(super) crashes: u32,
 }
@@ -34,7 +40,15 @@ impl Stage {
             Some(path) => Scratch::given(path)?,
             None => Scratch::new("demo", None)?,
         };
-        Ok(Stage { folder, namespace: namespace.to_owned(), server: None, workers: Vec::new(), crashes: 0 })
+        Ok(Stage {
+            folder,
+            namespace: namespace.to_owned(),
+            server: None,
+            workers: Vec::new(),
+            cast: Cast::default(),
+            receiver: None,
+            crashes: 0,
+        })
     }
 
     /// Where its data is.
@@ -46,11 +60,31 @@ impl Stage {
         self.folder.path.join("logs").join(format!("{name}.log"))
     }
 
-    /// Starts the server and the workers, and waits until every agent is there.
-    pub(super) async fn start(&mut self) -> Result<Mesh> {
+    /// Starts a receiver of webhooks; with `hold` it does not answer before it is told to.
+    pub(super) async fn receive(&mut self, hold: bool) -> Result<()> {
+        let key = Key::new();
+        self.receiver = Some((Receiver::start(key.clone(), hold).await?, key));
+        Ok(())
+    }
+
+    /// The receiver of webhooks.
+    pub(super) fn receiver(&self) -> Option<&Receiver> {
+        self.receiver.as_ref().map(|(receiver, _)| receiver)
+    }
+
+    /// What plugins cannot be held with on this machine.
+    pub(super) fn not_held(&self) -> Option<&str> {
+        self.cast.not_held.as_deref()
+    }
+
+    /// Starts the server with its plugins and the workers, and waits until every agent is there. `repository` are the folders that the
+    /// plugin `git` reads.
+    pub(super) async fn start(&mut self, repository: Option<Vec<PathBuf>>) -> Result<Mesh> {
         // All that is missing is said at once, before anything runs.
         let programs = find_programs()?;
-        let server = Server::start(self.data(), "127.0.0.1:0", self.log("server")).await?;
+        let receiver = self.receiver().map(|receiver| (receiver.addr, receiver.url()));
+        self.cast = Cast::write(&Needs { repository, receiver }, self.data())?;
+        let server = self.serve("127.0.0.1:0").await?;
         let addr = server.addr.clone();
         self.server = Some(server);
         for (name, program, path) in programs {
@@ -80,9 +114,47 @@ impl Stage {
         let addr = server.addr.clone();
         server.process.kill().await?;
         drop(server);
-        self.server = Some(Server::start(self.data(), &addr, self.log("server")).await?);
+        self.server = Some(self.serve(&addr).await?);
         self.crashes += 1;
         Ok(())
+    }
+
+    async fn serve(&self, listen: &str) -> Result<Server> {
+        let more = |command: &mut Command| {
+            if let Some(file) = &self.cast.file {
+                command.arg("--plugins").arg(file);
+            }
+            if let Some((_, key)) = &self.receiver {
+                command.env(SECRET, key.secret());
+            }
+        };
+        Server::start_with(self.data(), listen, self.log("server"), more).await
+    }
+
+    /// The plugins of the demo, when all of them take calls.
+    pub(super) async fn plugins(&mut self, mesh: &Mesh) -> Result<Vec<Plugin>> {
+        let begun = Instant::now();
+        loop {
+            self.check()?;
+            let request = ListPluginsRequest { page_size: 1_000, ..Default::default() };
+            let mut plugins = mesh.answer(mesh.client.plugins().list_plugins(request).await)?.plugins;
+            plugins.retain(|plugin| self.cast.ids.contains(&plugin.name.trim_start_matches("plugins/")));
+            let late = begun.elapsed() > CONNECTED_WITHIN;
+            let failed = |plugin: &&Plugin| match plugin.state() {
+                PluginState::Running => false,
+                PluginState::Starting | PluginState::BackingOff => late,
+                _ => true,
+            };
+            if let Some(plugin) = plugins.iter().find(failed) {
+                let id = plugin.name.trim_start_matches("plugins/");
+                return Err(Failure::failed(format!("the plugin {id} does not run: {}", plugin.state_reason)));
+            }
+            if plugins.iter().all(|plugin| plugin.state() == PluginState::Running) {
+                return Ok(plugins);
+            }
+            // There is no call that waits for a plugin; one in Python takes about a second.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// An error if one of the processes has ended.

@@ -52,7 +52,8 @@ impl Format {
     }
 }
 
-fn yaml(value: &Value) -> Result<String> {
+/// A JSON value as YAML.
+pub(crate) fn yaml(value: &Value) -> Result<String> {
     serde_saphyr::to_string(value).map_err(|error| Failure::failed(format!("cannot write YAML: {error}")))
 }
 

@@ -13,7 +13,7 @@ import tomllib
 import uuid
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -93,7 +93,8 @@ class PluginProcess:
     `async with PluginProcess(folder, config=..., secrets=...) as plugin: await plugin.invoke("name", {...})`. It has
     said hello, is healthy and configured when the block begins, and is drained and ended when it is left. `hello` is
     what it said, `logs` the last 10,000 lines it wrote, `mesh` has its `state`, `events` and `blobs`, `data` is its own
-    folder. `environment` adds variables to the few that the mesh sets. AssertionError says how it broke the protocol.
+    folder. `environment` adds variables to the few that the mesh sets, `granted` permissions
+    to those of the manifest: `{"secrets": ["token"]}`. AssertionError says how it broke the protocol.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class PluginProcess:
         config: Mapping[str, Any] | None = None,
         secrets: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
+        granted: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.manifest = Manifest.read(Path(folder).resolve())
         self.logs: deque[str] = deque(maxlen=_MOST_LINES)
@@ -110,6 +112,7 @@ class PluginProcess:
         self._config = config
         self._secrets = secrets or {}
         self._environment = environment or {}
+        self._granted = granted or {}
         self._readers: list[asyncio.Task[None]] = []
         self._process: Process | None = None
 
@@ -118,6 +121,8 @@ class PluginProcess:
         self.data = self._scratch / "data"
         self.data.mkdir()
         self.permissions = self.manifest.granted(self.data)
+        for kind, entries in self._granted.items():
+            getattr(self.permissions, kind).extend(entries)
         token = uuid.uuid4().hex
         self.mesh = FakeMesh(token, self.permissions, self._secrets)
         self._server = grpc.aio.server()

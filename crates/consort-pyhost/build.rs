@@ -43,7 +43,7 @@ for line in (platform.python_version(), sys.base_prefix, of('INSTSONAME'), of('L
     };
     let places = folders.iter().map(|folder| std::path::Path::new(folder).join(name));
     // Without a shared library the name is that of an archive, as `libpython3.11.a`.
-    let shared = name.contains(".so") || name.ends_with(".dylib");
+    let shared = [".so", ".dylib"].iter().any(|ending| name.contains(ending));
     let found = places.filter(|_| shared).find(|place| place.is_file());
     let Some((found, folder)) = found.and_then(|found| Some((found.clone(), found.parent()?.to_owned()))) else {
         if shared {

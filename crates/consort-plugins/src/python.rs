@@ -133,11 +133,11 @@ mod tests {
         environment(&outside);
         environment(&folder.join(".venv"));
         assert_eq!(of("python", &outside.join("bin/python"), &folder).await.unwrap(), [Path::new("/usr")]);
-        assert_eq!(of("python", &folder.join(".venv/bin/python"), &folder).await.unwrap(), [Path::new("/"); 0]);
+        assert!(of("python", &folder.join(".venv/bin/python"), &folder).await.unwrap().is_empty());
         // By way of a link, too.
         symlink(folder.join(".venv"), scratch.path().join("link")).unwrap();
-        assert_eq!(of("python", &scratch.path().join("link/bin/python"), &folder).await.unwrap(), [Path::new("/"); 0]);
-        assert_eq!(of("sh", Path::new("/bin/sh"), &folder).await.unwrap(), [Path::new("/"); 0]);
+        assert!(of("python", &scratch.path().join("link/bin/python"), &folder).await.unwrap().is_empty());
+        assert!(of("sh", Path::new("/bin/sh"), &folder).await.unwrap().is_empty());
     }
 
     #[tokio::test]
@@ -153,7 +153,7 @@ mod tests {
         );
         // One that came with the plugin is not started outside of the sandbox.
         let theirs = host(&folder, &format!("touch {}/ran", scratch.path().display()));
-        assert_eq!(of(PYHOST, &theirs, &folder).await.unwrap(), [Path::new("/"); 0]);
+        assert!(of(PYHOST, &theirs, &folder).await.unwrap().is_empty());
         assert!(!scratch.path().join("ran").exists());
     }
 

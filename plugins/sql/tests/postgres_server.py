@@ -11,7 +11,6 @@ from typing import Any, Self
 import psycopg
 import trustme
 
-
 # Debian keeps a server's programs off the PATH.
 _PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *map(str, _PLACES)])

@@ -178,9 +178,12 @@ class ModelCalls(Base):
         return reply_from(answer, is_json=is_json(request))
 
     def pieces(
-        self, request: pb.GenerateRequest, wait: Callable[[Coroutine[Any, Any, Any]], Any] | None = None
+        self,
+        request: pb.GenerateRequest,
+        wait: Callable[[Coroutine[Any, Any, Any]], Any] | None = None,
+        soon: Callable[[Callable[[], None]], Any] | None = None,
     ) -> ReplyStream:
-        """The answer to a request as it comes; `wait` runs work of this loop for a thread."""
+        """The answer to a request as it comes; `wait` runs work of this loop for a thread, `soon` only calls it there."""
         limit, for_task = _limit(request), request.HasField("task")
         return ReplyStream(
             lambda: self._inference().Generate(request, timeout=limit, wait_for_ready=for_task),
@@ -188,6 +191,7 @@ class ModelCalls(Base):
             patience=self._timeout,
             for_task=for_task,
             wait=wait,
+            soon=soon,
         )
 
     def _inference(self) -> Any:

@@ -1,7 +1,6 @@
 """An answer of a model as it comes."""
 
 import asyncio
-import concurrent.futures
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
@@ -17,6 +16,7 @@ _T = TypeVar("_T")
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 # How long the end of a call may come after its last piece.
 _GOODBYE = 1.0
+_ASYNCHRONOUS = "this stream is asynchronous; write `async with` and `async for`"
 # With this the mesh says that it cannot answer now. Without a reason it is the connection that broke. Other reasons are
 # of models that failed, for which the mesh has tried again, and tried others, already.
 _NOT_NOW = "UNAVAILABLE"
@@ -74,12 +74,14 @@ class ReplyStream:
         patience: float,
         for_task: bool = False,
         wait: Callable[[Coroutine[Any, Any, Any]], Any] | None = None,
+        soon: Callable[[Callable[[], None]], Any] | None = None,
     ) -> None:
         self._begin = begin
         self._gather = Gather(is_json=is_json)
         self._patience = patience
         self._for_task = for_task
         self._wait = wait
+        self._soon = soon
         self._call: Any = None
         self._has_begun = self._is_over = False
         self._reply: Reply | None = None
@@ -169,6 +171,9 @@ class ReplyStream:
 
     async def close(self) -> None:
         """Stops the model, unless the answer is whole."""
+        self._stop()
+
+    def _stop(self) -> None:
         if not self._is_over:
             self._hang_up()
 
@@ -198,11 +203,14 @@ class ReplyStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(concurrent.futures.CancelledError):  # The task was stopped, and the call with it.
-            self._blocking(self.close())
+        if self._soon is None:
+            raise TypeError(_ASYNCHRONOUS)
+        # Nobody waits for it: the task may have been stopped, and the worker with it, and its loop and all calls.
+        with contextlib.suppress(RuntimeError):
+            self._soon(self._stop)
 
     def _blocking(self, work: Coroutine[Any, Any, Any]) -> Any:
         if self._wait is None:
             work.close()
-            raise TypeError("this stream is asynchronous; write `async with` and `async for`")
+            raise TypeError(_ASYNCHRONOUS)
         return self._wait(work)

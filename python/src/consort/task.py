@@ -182,8 +182,10 @@ class Task:
         `async with task.stream(...) as stream: async for delta in stream`, or `with` and `for` in plain handlers; the
         whole is `stream.reply` afterwards. Those who watch the run with tokens see the text in any case.
         """
-        wait = None if self._is_on_loop() else self._wait
-        return self._desk.models.pieces(self._request(prompt, options), wait)
+        request = self._request(prompt, options)
+        if self._is_on_loop():
+            return self._desk.models.pieces(request)
+        return self._desk.models.pieces(request, self._wait, self._desk.loop.call_soon_threadsafe)
 
     def converse(self, prompt: str | None = None, *, max_turns: int = TURNS, **options: Unpack[GenerateOptions]) -> Any:
         """Asks a model on behalf of this task, calls the tools it wants, and goes on until it answers without.

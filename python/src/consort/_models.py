@@ -183,7 +183,7 @@ class ModelCalls(Base):
         wait: Callable[[Coroutine[Any, Any, Any]], Any] | None = None,
         soon: Callable[[Callable[[], None]], Any] | None = None,
     ) -> ReplyStream:
-        """The answer to a request as it comes; `wait` runs work of this loop for a thread, `soon` only calls it there."""
+        """The answer to a request as it comes; `wait` runs work of the loop for a thread, `soon` calls it there."""
         limit, for_task = _limit(request), request.HasField("task")
         return ReplyStream(
             lambda: self._inference().Generate(request, timeout=limit, wait_for_ready=for_task),

@@ -19,7 +19,7 @@ help: ## list the targets
 # Always the whole workspace: building a part of it would choose other features, and build everything a second time.
 demo: setup ## audit a git repository with agents and plugins in two languages, leave a report, and post its figures
 	cargo build --workspace
-	target/debug/consort demo $(DEMO_FLAGS)
+	$(BINARY) demo $(DEMO_FLAGS)
 
 test: test-rust test-python test-typescript test-go ## run every test; what needs Node or Go says so where they are missing
 

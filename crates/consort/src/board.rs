@@ -163,7 +163,12 @@ impl Row {
         match fact {
             Fact::StepScheduled(scheduled) => {
                 self.attempt = scheduled.attempt;
-                self.enter(StepState::Ready, format!("waits for a worker of {}", scheduled.agent));
+                // Calls of models and of operations are the mesh's own work.
+                let text = match scheduled.agent.strip_suffix("@mesh") {
+                    Some(_) => "waits for the mesh".to_owned(),
+                    None => format!("waits for a worker of {}", scheduled.agent),
+                };
+                self.enter(StepState::Ready, text);
             }
             Fact::StepLeased(leased) => {
                 self.begun.get_or_insert(at);
@@ -267,6 +272,9 @@ mod tests {
         let scheduled = Fact::StepScheduled(StepScheduled { agent: "cost".into(), attempt: 1, input: None });
         assert_eq!(board.apply(&event("cost", 1, scheduled)).as_deref(), Some("cost"));
         assert_eq!(board.rows[0].text, "waits for a worker of cost");
+        let call = Fact::StepScheduled(StepScheduled { agent: "call@mesh".into(), attempt: 1, input: None });
+        board.apply(&event("log", 1, call));
+        assert_eq!(board.rows[1].text, "waits for the mesh");
         board.apply(&event("cost", 2, Fact::StepLeased(StepLeased { worker: "w".into(), ..Default::default() })));
         let progress = Some(Progress { fraction: 0.5, text: "half".into() });
         board.progress(&StepProgress { step: "cost".into(), progress, time: None });

@@ -85,9 +85,10 @@ class Process:
                 if not piece:
                     raise BenchError(f"{self.name} ended before it was ready: {self.tail()}")
                 text += piece
-                for line in text.decode(errors="replace").splitlines():
+                # What has no end yet may be a part of a line.
+                for line in text.decode(errors="replace").split("\n")[:-1]:
                     if word in line:
-                        return line
+                        return line.rstrip("\r")
         raise BenchError(f"{self.name} was not ready within {limit:g} s: {self.tail()}")
 
     def wait_for_port(self, port: int, limit: float) -> None:

@@ -1,5 +1,6 @@
 """Other processes, and what is inherited from them."""
 
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -21,7 +22,11 @@ def see_processes():
 @probe("closed")
 def list_processes():
     names = [pid for pid in os.listdir("/proc") if pid.isdigit()]
-    command = [open(f"/proc/{pid}/cmdline").read() for pid in names]
+    command = []
+    for pid in names:
+        # Others come and go meanwhile.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            command.append(open(f"/proc/{pid}/cmdline").read())
     found = [line for line in command if T["victim_name"] in line]
     return found or fail(errno.ESRCH)
 

@@ -33,7 +33,8 @@ const (
 //
 // Served by the mesh on the socket CONSORT_HOST_SOCKET. Every call carries the metadata `authorization: Bearer <CONSORT_PLUGIN_TOKEN>`;
 // UNAUTHENTICATED without it, PERMISSION_DENIED for what was not granted, with the line of the manifest that would ask for it. The same
-// socket serves consort.inference.v1.InferenceService to a plugin with `mesh = ["inference"]`.
+// socket serves Download of consort.blob.v1.BlobService to a plugin with `mesh = ["blobs"]`. Not yet there: with `mesh = ["inference"]`,
+// consort.inference.v1.InferenceService, whose methods answer UNIMPLEMENTED until then.
 type PluginHostServiceClient interface {
 	// A secret that is granted by name. Never logged, on either side.
 	GetSecret(ctx context.Context, in *GetSecretRequest, opts ...grpc.CallOption) (*GetSecretResponse, error)
@@ -99,7 +100,8 @@ func (c *pluginHostServiceClient) PublishEvent(ctx context.Context, in *PublishE
 //
 // Served by the mesh on the socket CONSORT_HOST_SOCKET. Every call carries the metadata `authorization: Bearer <CONSORT_PLUGIN_TOKEN>`;
 // UNAUTHENTICATED without it, PERMISSION_DENIED for what was not granted, with the line of the manifest that would ask for it. The same
-// socket serves consort.inference.v1.InferenceService to a plugin with `mesh = ["inference"]`.
+// socket serves Download of consort.blob.v1.BlobService to a plugin with `mesh = ["blobs"]`. Not yet there: with `mesh = ["inference"]`,
+// consort.inference.v1.InferenceService, whose methods answer UNIMPLEMENTED until then.
 type PluginHostServiceServer interface {
 	// A secret that is granted by name. Never logged, on either side.
 	GetSecret(context.Context, *GetSecretRequest) (*GetSecretResponse, error)

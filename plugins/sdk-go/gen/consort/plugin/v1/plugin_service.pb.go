@@ -441,7 +441,7 @@ type Permissions struct {
 	Display []string `protobuf:"bytes,7,rep,name=display,proto3" json:"display,omitempty"`
 	// What else it names itself, for example `mouse`; the plugin enforces these.
 	Capabilities []string `protobuf:"bytes,8,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
-	// Services of the mesh that it may call: `inference`, `events`, `state`, `blobs`.
+	// Services of the mesh that it may call: `events`, `state`, `blobs`; `inference` can be granted and is not served yet.
 	Mesh          []string `protobuf:"bytes,9,rep,name=mesh,proto3" json:"mesh,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -28,7 +28,8 @@ if _version_not_supported:
 class PluginHostServiceStub:
     """Served by the mesh on the socket CONSORT_HOST_SOCKET. Every call carries the metadata `authorization: Bearer <CONSORT_PLUGIN_TOKEN>`;
     UNAUTHENTICATED without it, PERMISSION_DENIED for what was not granted, with the line of the manifest that would ask for it. The same
-    socket serves consort.inference.v1.InferenceService to a plugin with `mesh = ["inference"]`.
+    socket serves Download of consort.blob.v1.BlobService to a plugin with `mesh = ["blobs"]`. Not yet there: with `mesh = ["inference"]`,
+    consort.inference.v1.InferenceService, whose methods answer UNIMPLEMENTED until then.
     """
 
     def __init__(self, channel):
@@ -62,7 +63,8 @@ class PluginHostServiceStub:
 class PluginHostServiceServicer:
     """Served by the mesh on the socket CONSORT_HOST_SOCKET. Every call carries the metadata `authorization: Bearer <CONSORT_PLUGIN_TOKEN>`;
     UNAUTHENTICATED without it, PERMISSION_DENIED for what was not granted, with the line of the manifest that would ask for it. The same
-    socket serves consort.inference.v1.InferenceService to a plugin with `mesh = ["inference"]`.
+    socket serves Download of consort.blob.v1.BlobService to a plugin with `mesh = ["blobs"]`. Not yet there: with `mesh = ["inference"]`,
+    consort.inference.v1.InferenceService, whose methods answer UNIMPLEMENTED until then.
     """
 
     def GetSecret(self, request, context):
@@ -127,7 +129,8 @@ def add_PluginHostServiceServicer_to_server(servicer, server):
 class PluginHostService:
     """Served by the mesh on the socket CONSORT_HOST_SOCKET. Every call carries the metadata `authorization: Bearer <CONSORT_PLUGIN_TOKEN>`;
     UNAUTHENTICATED without it, PERMISSION_DENIED for what was not granted, with the line of the manifest that would ask for it. The same
-    socket serves consort.inference.v1.InferenceService to a plugin with `mesh = ["inference"]`.
+    socket serves Download of consort.blob.v1.BlobService to a plugin with `mesh = ["blobs"]`. Not yet there: with `mesh = ["inference"]`,
+    consort.inference.v1.InferenceService, whose methods answer UNIMPLEMENTED until then.
     """
 
     @staticmethod

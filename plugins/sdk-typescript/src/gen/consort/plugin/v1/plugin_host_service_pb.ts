@@ -195,7 +195,8 @@ export const PublishEventResponseSchema: GenMessage<PublishEventResponse> = /*@_
 /**
  * Served by the mesh on the socket CONSORT_HOST_SOCKET. Every call carries the metadata `authorization: Bearer <CONSORT_PLUGIN_TOKEN>`;
  * UNAUTHENTICATED without it, PERMISSION_DENIED for what was not granted, with the line of the manifest that would ask for it. The same
- * socket serves consort.inference.v1.InferenceService to a plugin with `mesh = ["inference"]`.
+ * socket serves Download of consort.blob.v1.BlobService to a plugin with `mesh = ["blobs"]`. Not yet there: with `mesh = ["inference"]`,
+ * consort.inference.v1.InferenceService, whose methods answer UNIMPLEMENTED until then.
  *
  * @generated from service consort.plugin.v1.PluginHostService
  */

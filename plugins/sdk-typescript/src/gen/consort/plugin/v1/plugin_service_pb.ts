@@ -271,7 +271,7 @@ export type Permissions = Message<"consort.plugin.v1.Permissions"> & {
   capabilities: string[];
 
   /**
-   * Services of the mesh that it may call: `inference`, `events`, `state`, `blobs`.
+   * Services of the mesh that it may call: `events`, `state`, `blobs`; `inference` can be granted and is not served yet.
    *
    * @generated from field: repeated string mesh = 9;
    */
